@@ -1,0 +1,96 @@
+"""Write files and folders whole or not at all: beside the target first, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from p2ch_luna.errors import LunaError
+
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield an empty file beside `path` with the same suffixes; on success it takes the place of `path`.
+
+    Missing parent folders are made. If the block raises, `path` is as it was and nothing else is left.
+    Raises LunaError where `path` cannot be written, before anything is computed in the block.
+    """
+    if path.exists() and not path.is_file():
+        raise LunaError(f"{path}: is not a file; expected the name of a file to write")
+    target = path.resolve()  # a link stays a link
+    temporary = _beside(target)
+    with _told_as_luna_error(path):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+    try:
+        with _told_as_luna_error(path, only=_DISK_IS_FULL):
+            yield temporary
+        with _told_as_luna_error(path):
+            temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def replacing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Yield an empty folder beside `path`; on success it takes the place of `path`.
+
+    A folder that holds something is only replaced with `overwrite`, and then with all that it holds.
+    Raises LunaError where `path` cannot be written, before anything is computed in the block.
+    """
+    _check_folder(path, overwrite=overwrite)
+    target = path.resolve()
+    temporary = _beside(target)
+    with _told_as_luna_error(path):
+        temporary.mkdir(parents=True)
+    try:
+        with _told_as_luna_error(path, only=_DISK_IS_FULL):
+            yield temporary
+        with _told_as_luna_error(path):
+            _swap_in(temporary, target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _check_folder(path: Path, *, overwrite: bool) -> None:
+    if path.exists() and not path.is_dir():
+        raise LunaError(f"{path}: is a file; expected the name of a folder to write")
+    with _told_as_luna_error(path):
+        if path.exists() and any(path.iterdir()) and not overwrite:
+            raise LunaError(f"{path}: the folder is not empty; expected a new or an empty one")
+
+
+def _swap_in(folder: Path, target: Path) -> None:
+    """Rename `folder` to `target`; what was there is put back if that fails, else deleted."""
+    old = _beside(target)
+    if target.exists():
+        target.rename(old)
+    try:
+        folder.rename(target)
+    except OSError:
+        with suppress(FileNotFoundError):
+            old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _beside(path: Path) -> Path:
+    """A new hidden name in the same folder, so on the same disk; it ends as `path` does."""
+    return path.with_name(f".{secrets.token_hex(4)}-{path.name}")
+
+
+@contextmanager
+def _told_as_luna_error(path: Path, only: tuple[int, ...] | None = None) -> Iterator[None]:
+    """Turn an OSError (with one of the error numbers `only`) into a LunaError that names `path`."""
+    try:
+        yield
+    except OSError as error:
+        if only is not None and error.errno not in only:
+            raise
+        raise LunaError(f"{path}: cannot be written: {error.strerror or error}") from error
