@@ -1,0 +1,153 @@
+"""Read and write a CT or a mask as one file: MetaImage, NIfTI or NRRD."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk  # noqa: N813
+from numpy.typing import NDArray
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.files import replacing
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.io.checks import make_ct, make_geometry, right_handed
+from p2ch_luna.io.dicom import read_series
+from p2ch_luna.io.whole import check_is_whole
+
+READABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd", ".nhdr")
+WRITABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd")
+_META_TYPES = {"int16": "MET_SHORT", "float32": "MET_FLOAT", "uint8": "MET_UCHAR"}
+
+
+def read_ct(path: Path) -> CtVolume:
+    """Read a .mhd, .mha, NIfTI or NRRD file, or a folder that holds one DICOM series.
+
+    The series uid is the file's name without its suffix, as in LUNA16, or that of the DICOM series.
+    HU are int16 where the file holds integers that fit, else float32; padding below -1024 HU becomes -1024.
+    Slices run along col x row (see `checks.right_handed`), so a scan is the same array in every format.
+    Raises LunaError where the path is not there or is no whole, plausible CT of three dimensions.
+    """
+    if not path.exists():
+        raise LunaError(f"{path}: not there; expected a CT file or a folder of DICOM")
+    if path.is_dir():
+        return read_series(path)
+    voxels, geometry = _read_image(path)
+    return make_ct(path, _stem(path), voxels, geometry)
+
+
+def write_ct(path: Path, ct: CtVolume) -> None:
+    """Write a CT whole or not at all; a .mhd gets its .raw beside it. Missing parent folders are made.
+
+    Raises LunaError where the suffix is not one of `WRITABLE` or the file cannot be written.
+    """
+    _write_image(path, ct.hu, ct.geometry)
+
+
+def read_mask(path: Path) -> tuple[NDArray[np.bool_], ImageGeometry]:
+    """Read a label map of any size: (D, H, W), true where a label is set, ordered as `read_ct` orders."""
+    if not path.is_file():
+        raise LunaError(f"{path}: not there; expected a mask file")
+    voxels, geometry = right_handed(*_read_image(path))
+    return voxels != 0, geometry
+
+
+def write_mask(path: Path, mask: NDArray[np.bool_] | NDArray[np.uint8], geometry: ImageGeometry) -> None:
+    """Write a (D, H, W) mask as 0 and 1, or labels 0, 1, 2, …, as `write_ct` writes a CT."""
+    _write_image(path, mask.astype(np.uint8), geometry)
+
+
+def _suffix(path: Path, known: tuple[str, ...]) -> str:
+    for suffix in known:
+        if path.name.lower().endswith(suffix):
+            return suffix
+    hint = "; for DICOM give the folder" if path.suffix.lower() in (".dcm", ".ima") else ""
+    found = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
+    raise LunaError(f"{path}: {found}; expected one of {', '.join(known)}{hint}")
+
+
+def _stem(path: Path) -> str:
+    """The name without the suffix; only that goes, for a series uid is full of dots."""
+    return path.name[: -len(_suffix(path, READABLE))]
+
+
+def _read_image(path: Path) -> tuple[NDArray[Any], ImageGeometry]:
+    """(D, H, W) voxels in the order of the file."""
+    suffix = _suffix(path, READABLE)
+    try:
+        check_is_whole(path, suffix)
+    except OSError as error:
+        raise LunaError(f"{path}: cannot be read: {error.strerror or error}") from error
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters is told as an error, in one line
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        _check_is_volume(path, reader)
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise LunaError(f"{path}: cannot be read as {suffix}: {_reason(error)}") from error
+    geometry = make_geometry(path, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    return sitk.GetArrayFromImage(image), geometry
+
+
+def _check_is_volume(path: Path, reader: sitk.ImageFileReader) -> None:
+    if reader.GetDimension() != 3:
+        sides = " x ".join(map(str, reader.GetSize()))
+        raise LunaError(f"{path}: a {reader.GetDimension()}-D image of {sides}; expected a 3-D volume")
+    if reader.GetNumberOfComponents() != 1:
+        count = reader.GetNumberOfComponents()
+        raise LunaError(f"{path}: {count} values a voxel, as in a colour image; expected one HU")
+
+
+def _reason(error: RuntimeError) -> str:
+    """The last line of an ITK error, which says most, without its object's address."""
+    return re.sub(r".*ERROR: |\w+\(0x[0-9a-f]+\): ", "", str(error).strip().splitlines()[-1])
+
+
+def _write_image(path: Path, voxels: NDArray[Any], geometry: ImageGeometry) -> None:
+    if _suffix(path, WRITABLE) == ".mhd":
+        _write_meta_pair(path, voxels, geometry)
+        return
+    image = sitk.GetImageFromArray(voxels)
+    image.SetOrigin(geometry.origin_xyz.tolist())
+    image.SetSpacing(geometry.spacing_xyz.tolist())
+    image.SetDirection(geometry.direction.ravel().tolist())
+    with replacing(path) as temporary:
+        try:
+            sitk.WriteImage(image, str(temporary))
+        except RuntimeError as error:
+            raise LunaError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def _write_meta_pair(path: Path, voxels: NDArray[Any], geometry: ImageGeometry) -> None:
+    """Header and data under their final names, the header last: no header is ever beside other data."""
+    raw = path.with_name(f"{path.name[:-4]}.raw")
+    little_endian = np.ascontiguousarray(voxels, voxels.dtype.newbyteorder("<"))
+    with replacing(path) as header, replacing(raw) as data:
+        header.write_text(_meta_header(raw.name, little_endian, geometry), encoding="utf-8")
+        little_endian.tofile(data)
+        path.unlink(missing_ok=True)
+
+
+def _meta_header(raw_name: str, voxels: NDArray[Any], geometry: ImageGeometry) -> str:
+    def numbers(values: NDArray[Any]) -> str:
+        return " ".join(map(repr, values.ravel().tolist()))
+
+    fields = {
+        "ObjectType": "Image",
+        "NDims": "3",
+        "BinaryData": "True",
+        "BinaryDataByteOrderMSB": "False",
+        "CompressedData": "False",
+        "TransformMatrix": numbers(geometry.direction.T),  # MetaImage lists the columns
+        "Offset": numbers(geometry.origin_xyz),
+        "CenterOfRotation": "0 0 0",
+        "ElementSpacing": numbers(geometry.spacing_xyz),
+        "DimSize": " ".join(map(str, voxels.shape[::-1])),
+        "ElementType": _META_TYPES[voxels.dtype.name],
+        "ElementDataFile": raw_name,
+    }
+    return "".join(f"{key} = {value}\n" for key, value in fields.items())
