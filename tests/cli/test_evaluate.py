@@ -1,0 +1,144 @@
+"""`luna evaluate` on files small enough to score by hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from p2ch_luna.cli.evaluate import evaluate
+from p2ch_luna.errors import LunaError
+from p2ch_luna.io.tables import read_nodules, read_series_uids
+
+TRUTH = """seriesuid,coordX,coordY,coordZ,diameter_mm
+1.2.1,0,0,0,4.0
+1.2.1,50,0,0,8.0
+1.2.2,0,0,0,25.0
+"""
+DETECTIONS = """seriesuid,coordX,coordY,coordZ,probability
+1.2.1,51,0,0,0.9
+1.2.1,-70,0,0,0.8
+1.2.2,0,0,5,0.7
+1.2.2,90,0,0,0.1
+"""
+EXCLUDED = """seriesuid,coordX,coordY,coordZ,diameter_mm
+1.2.1,-70,0,0,-1
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "truth.csv").write_text(TRUTH)
+    (tmp_path / "detections.csv").write_text(DETECTIONS)
+    (tmp_path / "excluded.csv").write_text(EXCLUDED)
+    (tmp_path / "scans.csv").write_text("1.2.1\n1.2.2\n1.2.3\n1.2.4\n")
+    return tmp_path
+
+
+@pytest.fixture
+def run(folder: Path) -> Callable[..., Result]:
+    """Evaluate the files above, with further options."""
+
+    def invoke(*options: str) -> Result:
+        args = [str(folder / "detections.csv"), "--truth", str(folder / "truth.csv"), *options]
+        return CliRunner().invoke(evaluate, args, catch_exceptions=False)
+
+    return invoke
+
+
+@pytest.fixture
+def score(run: Callable[..., Result]) -> Callable[..., dict[str, Any]]:
+    """The same, as JSON."""
+
+    def read(*options: str) -> dict[str, Any]:
+        scores: dict[str, Any] = json.loads(run("--json", *options).stdout)
+        return scores
+
+    return read
+
+
+Score = Callable[..., dict[str, Any]]
+
+
+def test_nodules_are_counted(score: Score) -> None:
+    counts = score()
+    assert (counts["nodules"], counts["found"], counts["missed"]) == (3, 2, 1)
+
+
+def test_cpm(score: Score) -> None:
+    # in 2 scans: 1/3 found from 0 FP/scan, 2/3 from 1/2 FP/scan on
+    assert score()["cpm"] == pytest.approx((2 * 1 / 3 + 5 * 2 / 3) / 7)
+
+
+def test_listed_scans_divide_the_false_positives(score: Score, folder: Path) -> None:
+    # in 4 scans the first false positive is at 1/4 FP/scan
+    assert score("--scans", str(folder / "scans.csv"))["cpm"] == pytest.approx((1 / 3 + 6 * 2 / 3) / 7)
+
+
+def test_marks_on_excluded_findings_do_not_count(score: Score, folder: Path) -> None:
+    assert score("--excluded", str(folder / "excluded.csv"))["false_positives"] == 1
+
+
+def test_smaller_nodules_become_excluded(score: Score) -> None:
+    assert score("--min-diameter", "6")["nodules"] == 2
+
+
+def test_a_mark_on_a_nodule_too_small_is_no_false_positive(score: Score) -> None:
+    assert score("--min-diameter", "10")["false_positives"] == 2
+
+
+def test_sensitivity_by_size(score: Score) -> None:
+    bands = [(band["from_mm"], band["nodules"], band["sensitivity"]) for band in score()["sizes"]]
+    assert bands == [(3.0, 1, 0.0), (6.0, 1, 1.0), (20.0, 1, 1.0)]
+
+
+def test_one_seed_gives_one_interval(score: Score) -> None:
+    assert score("--seed", "3")["cpm_95"] == score("--seed", "3")["cpm_95"]
+
+
+def test_the_table_is_for_a_person(run: Callable[..., Result]) -> None:
+    lines = run().stdout.splitlines()
+    assert lines[0].startswith("CPM 0.571  [")
+    assert lines[2] == "2 of 3 nodules found, 1 missed, 2 false positives in 2 scan(s)"
+    assert lines[7].startswith("    1/2        0.667  [")
+
+
+def test_guessed_scans_are_said_on_stderr(run: Callable[..., Result]) -> None:
+    assert "--scans is not given: counting the 2 scan(s)" in run().stderr
+
+
+def test_truth_on_other_scans_is_said_on_stderr(run: Callable[..., Result], folder: Path) -> None:
+    (folder / "detections.csv").write_text(DETECTIONS.split("1.2.2,")[0])
+    (folder / "part.csv").write_text("1.2.1\n")
+    assert "1 nodule(s) of" in run("--scans", str(folder / "part.csv")).stderr
+
+
+def test_a_detection_on_a_scan_that_is_not_listed_is_an_error(
+    run: Callable[..., Result], folder: Path
+) -> None:
+    (folder / "part.csv").write_text("1.2.1\n")
+    with pytest.raises(LunaError, match=r"such as '1\.2\.2'"):
+        run("--scans", str(folder / "part.csv"))
+
+
+def test_a_missing_file_is_an_error(folder: Path) -> None:
+    args = [str(folder / "none.csv"), "--truth", str(folder / "truth.csv")]
+    with pytest.raises(LunaError, match=r"none\.csv"):
+        CliRunner().invoke(evaluate, args, catch_exceptions=False)
+
+
+def test_luna16s_own_truth_scores_1(shared_data: Path, tmp_path: Path) -> None:
+    luna16 = shared_data / "luna16"
+    rows = [
+        f"{nodule.series_uid},{','.join(map(str, nodule.center_xyz))},1"
+        for nodule in read_nodules(luna16 / "annotations.csv")
+    ]
+    (tmp_path / "all.csv").write_text("\n".join(["seriesuid,coordX,coordY,coordZ,probability", *rows]))
+    args = [tmp_path / "all.csv", "--truth", luna16 / "annotations.csv", "--scans", luna16 / "seriesuids.csv"]
+    args += ["--excluded", luna16 / "annotations_excluded.csv", "--json"]
+    result = CliRunner().invoke(evaluate, [str(arg) for arg in args], catch_exceptions=False)
+    figures = json.loads(result.stdout)
+    expected = (1.0, 1186, len(read_series_uids(luna16 / "seriesuids.csv")))
+    assert (figures["cpm"], figures["found"], figures["scans"]) == expected

@@ -1,0 +1,171 @@
+"""The curve, the CPM and the intervals on cases worked by hand."""
+
+import time
+
+import numpy as np
+import pytest
+from numpy.typing import ArrayLike, NDArray
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.metrics.froc import BOOTSTRAP_GRID, CPM_FP_PER_SCAN, bootstrap, froc
+from p2ch_luna.metrics.matching import Outcome
+
+MISSED = -np.inf
+
+
+def outcome(
+    nodule_score: ArrayLike,
+    false_score: ArrayLike,
+    n_scans: int = 1,
+    nodule_scan: ArrayLike | None = None,
+    false_scan: ArrayLike | None = None,
+) -> Outcome:
+    nodules, false = np.asarray(nodule_score, float), np.asarray(false_score, float)
+    return Outcome(
+        n_scans=n_scans,
+        nodule_score=nodules,
+        nodule_scan=np.zeros(len(nodules), int) if nodule_scan is None else np.asarray(nodule_scan),
+        nodule_diameter_mm=np.full(len(nodules), 8.0),
+        false_score=false,
+        false_scan=np.zeros(len(false), int) if false_scan is None else np.asarray(false_scan),
+    )
+
+
+def test_the_curve_climbs_with_hits_and_runs_with_false_positives() -> None:
+    curve = froc(outcome([0.9, 0.5, MISSED, 0.3], [0.7, 0.4], n_scans=2))
+    points = list(zip(curve.fp_per_scan, curve.sensitivity, strict=True))
+    assert points == [(0, 0), (0, 0.25), (0.5, 0.25), (0.5, 0.5), (1, 0.5), (1, 0.75)]
+
+
+def test_the_threshold_is_the_lowest_score_counted() -> None:
+    assert froc(outcome([0.9, 0.5], [0.7])).threshold.tolist() == [np.inf, 0.9, 0.7, 0.5]
+
+
+def test_sensitivity_is_linear_between_points() -> None:
+    curve = froc(outcome([0.5, 0.5], [0.5]))  # from (0, 0) to (1, 1) at one threshold
+    assert curve.at(0.25) == pytest.approx(0.25)
+
+
+def test_tied_scores_are_one_point() -> None:
+    assert froc(outcome([0.5, 0.5], [0.5, 0.5])).fp_per_scan.tolist() == [0, 2]
+
+
+def test_a_jump_counts_at_its_own_false_positives() -> None:
+    curve = froc(outcome([0.9, 0.3], [0.7]))  # half at 0 FP, all at 1 FP
+    assert curve.at([0.0, 0.999, 1.0]).tolist() == [0.5, 0.5, 1.0]
+
+
+def test_after_its_end_the_curve_is_level() -> None:
+    assert froc(outcome([0.9, MISSED], [0.7])).at(100) == 0.5
+
+
+def test_cpm_is_the_mean_of_seven_sensitivities() -> None:
+    # 10 nodules in 8 scans: one is found at once, one more after each of 1, 2, 4, 8, 16, 32 false positives
+    false = np.concatenate([np.full(n, -float(i)) for i, n in enumerate([1, 1, 2, 4, 8, 16, 32])])
+    found = 0.5 - np.arange(7)
+    curve = froc(outcome([*found, MISSED, MISSED, MISSED], false, n_scans=8))
+    assert curve.cpm == pytest.approx(np.mean([0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7]))
+
+
+def test_all_scans_divide_the_false_positives() -> None:
+    assert froc(outcome([0.9], [0.7], n_scans=8)).fp_per_scan[-1] == 0.125
+
+
+def test_without_false_positives_cpm_is_the_share_found() -> None:
+    assert froc(outcome([0.9, 0.2, MISSED, 0.4], [])).cpm == 0.75
+
+
+def test_without_marks_cpm_is_0() -> None:
+    assert froc(outcome([MISSED, MISSED], [])).cpm == 0.0
+
+
+def test_without_hits_cpm_is_0() -> None:
+    assert froc(outcome([MISSED], [0.3, 0.2])).cpm == 0.0
+
+
+def test_without_nodules_there_is_no_score() -> None:
+    with pytest.raises(LunaError, match="no nodule in 3 scan"):
+        froc(outcome([], [0.5], n_scans=3))
+
+
+def test_only_the_order_of_scores_counts() -> None:
+    rng = np.random.default_rng(0)
+    found, false = rng.random(20), rng.random(50)
+    shifted = froc(outcome(100 * found - 50, 100 * false - 50))
+    np.testing.assert_array_equal(shifted.sensitivity, froc(outcome(found, false)).sensitivity)
+
+
+def test_nodule_groups_average_to_the_whole() -> None:
+    rng = np.random.default_rng(1)
+    whole = outcome(rng.random(30), rng.random(40), n_scans=5)
+    first = np.arange(30) < 12
+    parts = [froc(whole.of_nodules(group)).at(CPM_FP_PER_SCAN) for group in (first, ~first)]
+    np.testing.assert_allclose(0.4 * parts[0] + 0.6 * parts[1], froc(whole).at(CPM_FP_PER_SCAN))
+
+
+@pytest.fixture
+def varied() -> Outcome:
+    """12 scans with 0 to 3 nodules each, half of them found, and 60 false positives."""
+    rng = np.random.default_rng(2)
+    nodule_scan = np.repeat(np.arange(12), rng.integers(0, 4, 12))
+    found = rng.random(len(nodule_scan))
+    nodule_score = np.where(found < 0.5, MISSED, found)
+    return outcome(nodule_score, rng.random(60), 12, nodule_scan, rng.integers(0, 12, 60))
+
+
+def test_bootstrap_of_one_scan_does_not_vary() -> None:
+    interval = bootstrap(outcome([0.9, MISSED], [0.7]), np.random.default_rng(0), n_resamples=50)
+    assert [float(interval.cpm.low), float(interval.cpm.high)] == [0.5, 0.5]
+
+
+def test_bootstrap_is_that_of_scans_drawn_one_by_one(varied: Outcome) -> None:
+    """The same draws, made by copying scans instead of weighing them."""
+    n_resamples = 40
+    times = np.random.default_rng(3).multinomial(12, np.full(12, 1 / 12), size=n_resamples)
+    curves = np.array([froc(_copied(varied, row)).at(BOOTSTRAP_GRID) for row in times], np.float32)
+    interval = bootstrap(varied, np.random.default_rng(3), n_resamples)
+    np.testing.assert_allclose(interval.sensitivity.low, np.sort(curves, axis=0)[1], atol=1e-6)
+
+
+def _copied(whole: Outcome, times: NDArray[np.int64]) -> Outcome:
+    drawn = np.repeat(np.arange(whole.n_scans), times)
+    nodules = np.concatenate([np.flatnonzero(whole.nodule_scan == scan) for scan in drawn])
+    false = np.concatenate([np.flatnonzero(whole.false_scan == scan) for scan in drawn])
+    return outcome(whole.nodule_score[nodules], whole.false_score[false], whole.n_scans)
+
+
+def test_bounds_are_the_25th_and_975th_of_1000(varied: Outcome) -> None:
+    wide = bootstrap(varied, np.random.default_rng(4), 1000)
+    cpms = [
+        froc(_copied(varied, row)).cpm
+        for row in np.random.default_rng(4).multinomial(12, np.full(12, 1 / 12), size=1000)
+    ]
+    expected = np.sort(cpms)[[25, 975]]
+    np.testing.assert_allclose([wide.cpm.low, wide.cpm.high], expected, atol=1e-6)
+
+
+def test_the_interval_holds_the_curve(varied: Outcome) -> None:
+    bounds = bootstrap(varied, np.random.default_rng(5)).at(CPM_FP_PER_SCAN)
+    sensitivity = froc(varied).at(CPM_FP_PER_SCAN)
+    assert ((bounds.low <= sensitivity) & (sensitivity <= bounds.high)).all()
+
+
+def test_resamples_without_a_nodule_are_left_out() -> None:
+    lonely = outcome([0.9], [0.1], n_scans=3, nodule_scan=[0])
+    assert bootstrap(lonely, np.random.default_rng(6), 200).cpm.low == 1.0
+
+
+def test_one_seed_gives_one_interval(varied: Outcome) -> None:
+    first, again = (bootstrap(varied, np.random.default_rng(7), 50).cpm.low for _ in range(2))
+    assert first == again
+
+
+@pytest.mark.slow
+def test_a_whole_luna16_submission_is_bootstrapped_in_a_minute() -> None:
+    rng = np.random.default_rng(8)
+    big = outcome(
+        rng.random(1186), rng.random(80_000), 888, rng.integers(0, 888, 1186), rng.integers(0, 888, 80_000)
+    )
+    start = time.perf_counter()
+    bootstrap(big, rng)
+    assert time.perf_counter() - start < 60
