@@ -1,0 +1,108 @@
+"""Model files: weights as safetensors, and beside them a card that a person can read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import nn
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.files import replacing
+from p2ch_luna.models.build import build_model
+
+WEIGHTS = Path(__file__).parent.parent / "weights"
+
+
+class ModelCard(BaseModel):
+    """What a network is, what it was made from and how good it is; saved as JSON beside the weights."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    builder: str  # a name of `models.build.BUILDERS`
+    arguments: dict[str, Any]  # of the builder
+    intended_use: str = "Research only, not a medical device."
+    config: dict[str, Any]  # the whole run, as resolved
+    data: list[str]  # what it was trained on, with the licences
+    split: dict[str, list[str]]  # patients by role: train, validation, test
+    metrics: dict[str, float]  # on the validation patients
+    software: str
+    weights_sha256: str = ""  # filled when the card is saved
+
+
+def bundled(name: str) -> Path:
+    """The bundled weights called `name`: "segmentation" or "nodule"."""
+    return WEIGHTS / f"{name}.safetensors"
+
+
+def card_path(weights: Path) -> Path:
+    """Where the card of these weights lies."""
+    return weights.with_suffix(".json")
+
+
+def save_model(weights: Path, model: nn.Module, card: ModelCard) -> None:
+    """Write the weights, then the card that names their hash.
+
+    Parameters are stored as float16: half the size, and finer than the bfloat16 they are used in.
+    Buffers (batch norm's statistics, the HU window) keep their precision.
+    """
+    parameters = {name for name, _ in model.named_parameters()}
+    state = {
+        name: (value.half() if name in parameters else value).contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+    content = save(state)
+    with replacing(weights) as temporary:
+        temporary.write_bytes(content)
+    card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
+    with replacing(card_path(weights)) as temporary:
+        temporary.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def load_card(weights: Path) -> ModelCard:
+    """Read the card beside the weights."""
+    path = card_path(weights)
+    try:
+        return ModelCard.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise LunaError(f"{path}: no such file; wanted the card of {weights.name} beside it") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise LunaError(f"{path}: not a model card: {where}: {first['msg']}") from error
+
+
+def load_model(
+    weights: Path, device: torch.device | str = "cpu", builder: str | None = None
+) -> tuple[nn.Module, ModelCard]:
+    """Build the network that the card names and load its weights, in evaluation mode on `device`.
+
+    With `builder` the card must name that one: a classifier is not taken for a segmentation.
+    """
+    card = load_card(weights)
+    if builder is not None and card.builder != builder:
+        raise LunaError(f"{weights}: holds a {card.builder}; wanted a {builder}")
+    try:
+        content = weights.read_bytes()
+    except OSError as error:
+        raise LunaError(f"{weights}: {error.strerror}; wanted a .safetensors file") from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != card.weights_sha256:
+        raise LunaError(f"{weights}: SHA-256 is {found[:12]}…, its card says {card.weights_sha256[:12]}…")
+    model = build_model(card.builder, card.arguments)
+    _load_state(model, content, weights)
+    return model.eval().to(device), card
+
+
+def _load_state(model: nn.Module, content: bytes, weights: Path) -> None:
+    try:
+        state: Mapping[str, torch.Tensor] = load(content)
+        model.load_state_dict(state)  # copies into the model's own precision
+    except (SafetensorError, RuntimeError) as error:
+        raise LunaError(f"{weights}: does not hold the weights of its card's network: {error}") from error

@@ -1,0 +1,88 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.models.build import build_model
+from p2ch_luna.models.checkpoint import ModelCard, card_path, load_model, save_model
+
+ARGUMENTS = {"widths": [4, 8, 8, 8], "window_hu": [-900.0, 300.0]}
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    model = build_model("segmentation_unet", ARGUMENTS)
+    path = tmp_path / "model.safetensors"
+    card = ModelCard(
+        builder="segmentation_unet",
+        arguments=ARGUMENTS,
+        config={"seed": 0},
+        data=["phantoms"],
+        split={"train": ["a"]},
+        metrics={"dice": 0.5},
+        software="test",
+    )
+    save_model(path, model, card)
+    return path
+
+
+def test_a_saved_model_computes_the_same_to_half_precision(weights: Path) -> None:
+    torch.manual_seed(0)
+    original = build_model("segmentation_unet", ARGUMENTS).eval()
+    loaded, _ = load_model(weights)
+    hu = torch.randn(1, 1, 16, 16, 16) * 300 - 500
+    torch.testing.assert_close(loaded(hu), original(hu), atol=2e-2, rtol=1e-2)
+
+
+def test_a_loaded_model_is_float32_and_in_evaluation_mode(weights: Path) -> None:
+    model, _ = load_model(weights)
+    assert {p.dtype for p in model.parameters()} == {torch.float32}
+    assert not model.training
+
+
+def test_the_window_is_loaded_with_the_weights(weights: Path) -> None:
+    card = json.loads(card_path(weights).read_text())
+    card["arguments"]["window_hu"] = [-1.0, 1.0]
+    card_path(weights).write_text(json.dumps(card))
+    model, _ = load_model(weights)
+    assert model.window.low_high.tolist() == [-900.0, 300.0]
+
+
+def test_changed_weights_are_refused(weights: Path) -> None:
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(LunaError, match=r"model.safetensors: SHA-256 is .* its card says"):
+        load_model(weights)
+
+
+def test_a_model_of_another_kind_is_refused(weights: Path) -> None:
+    with pytest.raises(LunaError, match="holds a segmentation_unet; wanted a nodule_classifier"):
+        load_model(weights, builder="nodule_classifier")
+
+
+def test_weights_without_a_card_are_refused(weights: Path) -> None:
+    card_path(weights).unlink()
+    with pytest.raises(LunaError, match=r"model.json: no such file"):
+        load_model(weights)
+
+
+def test_a_card_that_is_not_one_is_refused(weights: Path) -> None:
+    card_path(weights).write_text('{"builder": 3}')
+    with pytest.raises(LunaError, match=r"model.json: not a model card: builder"):
+        load_model(weights)
+
+
+def test_an_unknown_builder_names_those_there_are() -> None:
+    with pytest.raises(
+        LunaError, match="'yolo' is not known; there are nodule_classifier, segmentation_unet"
+    ):
+        build_model("yolo", {})
+
+
+def test_wrong_arguments_name_the_model() -> None:
+    with pytest.raises(LunaError, match="nodule_classifier.*cannot be built with.*depth"):
+        build_model("nodule_classifier", {"depth": 3})
