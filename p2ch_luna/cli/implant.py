@@ -1,0 +1,72 @@
+"""`luna implant`: a benchmark from one's own scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from p2ch_luna.cli._common import output_option, progress
+
+
+@click.command()
+@click.argument("host", type=click.Path(path_type=Path))
+@click.option(
+    "--nodules",
+    "lidc",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of nodules.csv and voi/: LIDC nodules.",
+)
+@output_option("Folder to write; it must be new or empty.")
+@click.option("--count", type=click.IntRange(1, 250), default=20, show_default=True, help="Nodules a scan.")
+@click.option("--min-diameter", type=float, default=0.0, help="Leave out nodules smaller than this, in mm.")
+@click.option("--max-diameter", type=float, default=30.0, show_default=True, help="… larger than this.")
+@click.option("--folds", default="0-9", show_default=True, help="Of the nodules' patients, e.g. 7-9 or 0,3.")
+@click.option(
+    "--known", type=click.Path(path_type=Path), help="Nodules that HOST has of its own, LUNA16 columns."
+)
+@click.option("--seed", type=int, default=0, show_default=True)
+def implant(
+    host: Path,
+    lidc: Path,
+    output: Path,
+    count: int,
+    min_diameter: float,
+    max_diameter: float,
+    folds: str,
+    known: Path | None,
+    seed: int,
+) -> None:
+    """Blend real LIDC nodules into HOST, any CT, at places of its lungs that are known exactly.
+
+    Writes the scan, `annotations.csv` and `annotations_excluded.csv` (what --known lists) in LUNA16's
+    columns, and the labels `nodules.nii.gz`. Diagnose the scan, then score what was found:
+
+    \b
+    luna implant my-ct.mha --nodules lidc --folds 7-9 --output implanted
+    luna diagnose implanted/my-ct-implanted-0.mhd -o out
+    luna evaluate out/detections.csv --truth implanted/annotations.csv
+    """
+    from p2ch_luna.datasets.implant import implant_at_random, implantable_nodules
+    from p2ch_luna.datasets.splits import parse_folds
+    from p2ch_luna.files import replacing_folder
+    from p2ch_luna.geometry import CtVolume
+    from p2ch_luna.io import read_ct, read_nodules, write_ct, write_mask, write_nodules
+
+    with progress() as stages, replacing_folder(output) as folder:
+        stages.stage(f"reading {host.name}")
+        ct = read_ct(host)
+        own = [n for n in (read_nodules(known) if known else []) if n.series_uid == ct.series_uid]
+        pool = implantable_nodules(lidc, parse_folds(folds), min_diameter, max_diameter)
+        name = f"{ct.series_uid}-implanted-{seed}"
+        stages.stage(f"implanting {count} of {len(pool)} nodules")
+        done, labels, truth = implant_at_random(CtVolume(name, ct.hu, ct.geometry), pool, count, seed, own)
+        stages.stage("writing")
+        write_ct(folder / f"{name}.mhd", done)
+        write_mask(folder / "nodules.nii.gz", labels, done.geometry)
+        write_nodules(folder / "annotations.csv", truth)
+        write_nodules(
+            folder / "annotations_excluded.csv", [n.__class__(name, n.center_xyz, n.diameter_mm) for n in own]
+        )
+    click.echo(f"{output / name}.mhd: {len(truth)} nodules, {output / 'annotations.csv'}")

@@ -1,0 +1,1 @@
+"""Training data: scans, patches, crops, phantoms and implants."""
