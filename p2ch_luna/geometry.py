@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 AIR_HU = -1000.0
+LUNG_WINDOW_HU = (-1350.0, 150.0)  # black and white of a picture, as a radiologist looks at lungs
 HuArray = NDArray[np.int16] | NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)
 
