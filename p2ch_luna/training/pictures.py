@@ -1,0 +1,49 @@
+"""Montages for TensorBoard: middle slices with what is true and what was said drawn on them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from p2ch_luna.geometry import LUNG_WINDOW_HU
+
+GREEN, RED = (0, 220, 90), (255, 70, 50)
+
+
+def picture(
+    hu: NDArray[np.float32],
+    mask: NDArray[np.bool_] | None = None,
+    said: NDArray[np.bool_] | None = None,
+    scale: int = 3,
+) -> NDArray[np.uint8]:
+    """The axial slice that shows most: (D, H, W) HU to (H scale, W scale, 3); true green, said red."""
+    shown = mask if mask is not None and mask.any() else said
+    has_area = shown is not None and shown.any()
+    index = int(shown.sum(axis=(1, 2)).argmax()) if shown is not None and has_area else len(hu) // 2
+    low, high = LUNG_WINDOW_HU
+    gray = (np.clip((hu[index] - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    rgb = np.repeat(_enlarge(gray, scale)[..., None], 3, axis=2)
+    for region, color in ((said, RED), (mask, GREEN)):
+        if region is not None:
+            large = _enlarge(region[index], scale)
+            rgb[large & ~ndimage.binary_erosion(large)] = color
+    return rgb
+
+
+def montage(pictures: Sequence[NDArray[np.uint8]], columns: int = 6, gap: int = 4) -> NDArray[np.uint8]:
+    """Pictures of one size side by side, (H, W, 3)."""
+    h, w, _ = pictures[0].shape
+    rows = -(-len(pictures) // columns)
+    sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
+    for i, one in enumerate(pictures):
+        r, c = divmod(i, columns)
+        sheet[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = one
+    return sheet
+
+
+def _enlarge(image: NDArray[Any], scale: int) -> NDArray[Any]:
+    return image.repeat(scale, axis=0).repeat(scale, axis=1)

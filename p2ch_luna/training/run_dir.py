@@ -1,0 +1,89 @@
+"""A run's folder: config, checkpoints, events, and at the end the model."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from p2ch_luna import __version__
+from p2ch_luna.errors import LunaError
+from p2ch_luna.files import replacing
+from p2ch_luna.training.evaluation import Evaluation
+
+CONFIG, LAST, BEST, MODEL = "config.json", "last.pt", "best.pt", "model.safetensors"
+
+
+def new_run_dir(parent: Path, name: str) -> Path:
+    """Make `parent/name-YYYYmmdd-HHMMSS`."""
+    folder = parent / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise LunaError(f"{folder}: {error.strerror}; wanted a new folder for the run") from error
+    return folder
+
+
+def save_config(run: Path, config: Mapping[str, Any]) -> None:
+    """The resolved config and what it ran with."""
+    about = {"config": config, "software": software(), "command": sys.argv}
+    with replacing(run / CONFIG) as temporary:
+        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+
+
+def load_run_config(run: Path) -> dict[str, Any]:
+    """The config that a run was started with."""
+    path = run / CONFIG
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]
+    except (OSError, ValueError, KeyError) as error:
+        raise LunaError(f"{path}: {error}; wanted the folder of a run") from error
+    return config
+
+
+def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all. Plain types and tensors only: it is loaded as such."""
+    with replacing(path) as temporary:
+        torch.save(dict(state), temporary)
+
+
+def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint onto a device."""
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError as error:
+        raise LunaError(f"{path}: no such file; wanted a checkpoint of `luna train`") from error
+    except (RuntimeError, EOFError, OSError) as error:
+        raise LunaError(f"{path}: cut short or not a checkpoint: {str(error).splitlines()[0]}") from error
+    return state
+
+
+def software() -> str:
+    """This package's version and, in a checkout, its commit."""
+    here = Path(__file__).parent
+    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
+    try:
+        found = subprocess.run(git, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return f"p2ch-luna {__version__}, torch {torch.__version__}"
+    commit = f" ({found.stdout.strip()})" if found.returncode == 0 else ""
+    return f"p2ch-luna {__version__}{commit}, torch {torch.__version__}"
+
+
+def log_evaluation(writer: SummaryWriter, evaluation: Evaluation, step: int) -> None:
+    """Scalars, precision-recall curves and pictures under `validation/`."""
+    for name, value in evaluation.metrics.items():
+        writer.add_scalar(f"validation/{name}", value, step)
+    for name, (truth, probability) in evaluation.curves.items():
+        if len(truth):
+            writer.add_pr_curve(f"validation/{name}", truth.astype(np.int64), probability, step)
+    for name, image in evaluation.pictures.items():
+        writer.add_image(f"validation/{name}", image, step, dataformats="HWC")

@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import pytest
+
+from p2ch_luna.config import load_config
+from p2ch_luna.errors import LunaError
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+SMOKE = Path(__file__).parents[1] / "configs" / "smoke.toml"
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_committed_configs_are_complete(path: Path) -> None:
+    assert load_config(path).task in ("segmentation", "nodule")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_no_config_trains_on_the_test_third(path: Path) -> None:
+    data = load_config(path).data
+    assert not {7, 8, 9} & {*data.train_folds, *data.validation_folds}
+
+
+def test_an_override_is_a_number_where_it_reads_as_one() -> None:
+    assert load_config(SMOKE, ["optim.lr=3e-4"]).optim.lr == 3e-4
+
+
+def test_an_override_is_a_word_otherwise() -> None:
+    assert load_config(SMOKE, ["data.lidc=/some/where"]).data.lidc == "/some/where"
+
+
+def test_an_unknown_key_names_those_near_it() -> None:
+    with pytest.raises(
+        LunaError, match=r"smoke.toml: unknown key optim.learning_rate; known: lr, weight_decay"
+    ):
+        load_config(SMOKE, ["optim.learning_rate=1"])
+
+
+def test_a_misspelt_key_names_the_right_one() -> None:
+    with pytest.raises(LunaError, match=r"unknown key loop.epoch; near are epochs"):
+        load_config(SMOKE, ["loop.epoch=1"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optim.lr=-1", r"optim.lr = -1: Input should be greater than 0"),
+        ("loop.epochs=many", r"loop.epochs = 'many': .*integer"),
+        ("data.train_folds=[0, 6]", r"fold 6 is in train_folds and in validation_folds"),
+        ("data.shape_irc=[32, 40, 40]", r"shape_irc needs multiples of 16"),
+        ("task=detection", r"task = 'detection'"),
+    ],
+)
+def test_an_impossible_value_is_named(override: str, message: str) -> None:
+    with pytest.raises(LunaError, match=message):
+        load_config(SMOKE, [override])
+
+
+def test_an_override_without_a_value_is_refused() -> None:
+    with pytest.raises(LunaError, match=r"--set optim.lr: no '='; wanted table.key=value"):
+        load_config(SMOKE, ["optim.lr"])
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r"none.toml: No such file"):
+        load_config(tmp_path / "none.toml")
+
+
+def test_a_file_that_is_not_toml_is_named(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("a = = 1")
+    with pytest.raises(LunaError, match=r"bad.toml: not TOML"):
+        load_config(tmp_path / "bad.toml")
