@@ -1,0 +1,176 @@
+"""The whole way from a CT to scored findings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import nn
+
+from p2ch_luna.findings import Candidate, Detection
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference.classify import Opinions, classify
+from p2ch_luna.inference.fast import ready
+from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, ProposalSettings, propose
+from p2ch_luna.inference.tiles import plan_tiles, segment
+from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.models.checkpoint import ModelCard, bundled, load_model
+
+LOGIT_LIMIT = 10.0  # one stage alone cannot be so sure that the other has no say
+
+
+class Progress(Protocol):
+    """Hears what is being done."""
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        """A stage begins, of `total` steps if that is known."""
+
+    def advance(self, steps: float = 1) -> None:
+        """So many more steps of it are done."""
+
+
+class Silent:
+    """A `Progress` that tells nobody."""
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        """Nothing to tell."""
+
+    def advance(self, steps: float = 1) -> None:
+        """Nothing to tell."""
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What was found in one CT and how."""
+
+    series_uid: str
+    detections: list[Detection]  # every candidate with its score, the most probable first
+    warnings: list[str]
+    timings_s: dict[str, float]  # seconds of each stage, in their order
+    proposal: ProposalSettings
+    models: Mapping[str, ModelCard]  # by stage; empty for networks that came without a file
+
+
+@dataclass(frozen=True, eq=False)
+class NoduleDetector:
+    """Two networks and what joins them. Call it with a CT.
+
+    segmentation: (B, 1, D, H, W) HU at 1 mm -> mask logit of the same shape.
+    classifier: (B, 1, 48, 48, 48) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
+    """
+
+    segmentation: nn.Module
+    classifier: nn.Module
+    device: torch.device
+    proposal: ProposalSettings = DEFAULT_PROPOSAL
+    models: Mapping[str, ModelCard] = field(default_factory=dict)
+
+    @classmethod
+    def load(
+        cls,
+        segmentation: Path | None = None,
+        classifier: Path | None = None,
+        device: torch.device | str = "cpu",
+    ) -> NoduleDetector:
+        """Read the weights; the bundled ones for None. Raises LunaError for a file of another network."""
+        device = torch.device(device)
+        first, first_card = load_model(segmentation or bundled("segmentation"), device, "segmentation_unet")
+        second, second_card = load_model(classifier or bundled("nodule"), device, "nodule_classifier")
+        return cls(
+            ready(first, device),
+            ready(second, device),
+            device,
+            models={"segmentation": first_card, "classifier": second_card},
+        )
+
+    def __call__(self, ct: CtVolume, progress: Progress | None = None) -> Diagnosis:
+        """Find the nodules of one CT; positions are LPS mm of that CT, whatever its grid."""
+        clock = _Clock(progress or Silent())
+        with clock.stage("lungs"):
+            prepared = prepare(ct)
+        candidates = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
+        with clock.stage("classification", len(candidates)) as advance:
+            opinions = classify(self.classifier, prepared.ct, candidates, device=self.device, advance=advance)
+        return Diagnosis(
+            series_uid=ct.series_uid,
+            detections=score(candidates, opinions),
+            warnings=[prepared.warning] if prepared.warning else [],
+            timings_s=clock.seconds,
+            proposal=self.proposal,
+            models=self.models,
+        )
+
+
+def propose_candidates(
+    segmentation: nn.Module,
+    prepared: PreparedCt,
+    device: torch.device,
+    settings: ProposalSettings = DEFAULT_PROPOSAL,
+) -> list[Candidate]:
+    """What a segmentation network proposes in a prepared CT, best first: what the classifier will see.
+
+    It is fast with a network made `fast.ready`.
+    """
+    return _propose(segmentation, prepared, device, settings, _Clock(Silent()))
+
+
+def _propose(
+    segmentation: nn.Module,
+    prepared: PreparedCt,
+    device: torch.device,
+    settings: ProposalSettings,
+    clock: _Clock,
+) -> list[Candidate]:
+    tiles = plan_tiles(prepared.lung)
+    with clock.stage("segmentation", len(tiles)) as advance:
+        probability = segment(segmentation, prepared.ct.hu, tiles, device=device, advance=advance)
+    with clock.stage("candidates"):
+        return propose(probability, prepared.lung, prepared.ct.geometry, prepared.ct.series_uid, settings)
+
+
+def score(candidates: list[Candidate], opinions: Opinions) -> list[Detection]:
+    """Join both stages' opinions, the most probable first; opinions are in the candidates' order."""
+    detections = [
+        Detection(
+            series_uid=candidate.series_uid,
+            center_xyz=candidate.center_xyz,
+            probability=joint_probability(candidate.probability, float(nodule)),
+            diameter_mm=candidate.diameter_mm,
+            volume_mm3=candidate.volume_mm3,
+            segmentation_probability=candidate.probability,
+            classifier_probability=float(nodule),
+            malignancy_probability=float(malignancy),
+        )
+        for candidate, nodule, malignancy in zip(candidates, *opinions, strict=True)
+    ]
+    return sorted(detections, key=lambda detection: -detection.probability)
+
+
+def joint_probability(segmentation_probability: float, classifier_probability: float) -> float:
+    """The sigmoid of the mean of both stages' logits: both must be fairly sure."""
+    stages = np.array([segmentation_probability, classifier_probability], np.float64)
+    with np.errstate(divide="ignore"):
+        logits = np.log(stages) - np.log1p(-stages)
+    return float(1 / (1 + np.exp(-logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT).mean())))
+
+
+class _Clock:
+    """Tells a `Progress` of each stage and keeps how long it took."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def stage(self, name: str, total: float | None = None) -> Iterator[Callable[[float], None]]:
+        """Time the block; it may call what is yielded with the steps it has done."""
+        self._progress.stage(name, total)
+        start = time.perf_counter()
+        yield self._progress.advance
+        self.seconds[name] = time.perf_counter() - start

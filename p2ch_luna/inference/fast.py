@@ -1,0 +1,48 @@
+"""How networks are run here: without gradients, in the precision and memory layout that are fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from p2ch_luna.errors import LunaError
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def ready(model: Network, device: torch.device) -> Network:
+    """The model on its device, in evaluation mode, its weights laid out as 3-D convolutions want them."""
+    model = model.eval().to(device)
+    if device.type == "mps":  # knows no channels-last layout of five axes
+        return model
+    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+
+
+@contextmanager
+def fast_inference(device: torch.device) -> Iterator[None]:
+    """No gradients, and bfloat16 where the device computes in it faster than in float32."""
+    with (
+        torch.inference_mode(),
+        torch.autocast(device.type, torch.bfloat16, enabled=_is_fast_in_bf16(device)),
+    ):
+        yield
+
+
+def probabilities(logits: Tensor, network: str) -> NDArray[np.float32]:
+    """The sigmoid of logits of any shape, as a float32 array. Raises LunaError if `network` gave a NaN."""
+    values = torch.sigmoid(logits.float()).cpu().numpy()
+    if np.isnan(values).any():
+        raise LunaError(f"the {network} network answers NaN for this scan; wanted numbers (damaged weights?)")
+    return values
+
+
+def _is_fast_in_bf16(device: torch.device) -> bool:
+    if device.type == "cpu":  # without AVX-512 oneDNN has no bfloat16 convolution, and torch's own is slow
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return device.type == "cuda"

@@ -1,0 +1,100 @@
+"""From a probability map to candidates: connected voxels, their centre, score and size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from p2ch_luna.findings import Candidate
+from p2ch_luna.geometry import ImageGeometry
+from p2ch_luna.inference.measure import equivalent_diameter_mm, mask_volume_mm3
+
+NEAR_LUNG_MM = 3.0  # a nodule at the pleura may lie just outside a lung mask
+SHARE_NEAR_LUNG = 0.25  # of a candidate's voxels: less is a leak from the wall or the mediastinum
+MIN_CORE_VOXELS = 4  # a smaller core is no nodule of its own, beside the rest of its component
+
+TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
+
+
+@dataclass(frozen=True)
+class ProposalSettings:
+    """Which voxels become candidates. Both thresholds are probabilities."""
+
+    threshold: float = 0.1  # of a voxel that may belong to a nodule: low, the classifier sorts out
+    mask_threshold: float = 0.5  # of a voxel that does: it counts for volume and centre
+    max_candidates: int = 200  # of a scan, the best ones
+
+
+DEFAULT_PROPOSAL = ProposalSettings()
+
+
+def propose(
+    probability: NDArray[np.float32],
+    lung: NDArray[np.bool_],
+    geometry: ImageGeometry,
+    series_uid: str,
+    settings: ProposalSettings = DEFAULT_PROPOSAL,
+) -> list[Candidate]:
+    """Candidates of a probability map (D, H, W) in or at the lung (D, H, W), best first.
+
+    The voxels from `threshold` form components. Each core of a component, its connected voxels from
+    `mask_threshold`, is a candidate, so nodules that touch faintly stay apart; its voxels give centre
+    and volume. A component without a core is one candidate by itself. Nothing is eroded.
+    """
+    irc = np.argwhere(probability >= settings.threshold)
+    if not len(irc):
+        return []
+    weight = probability[tuple(irc.T)].astype(np.float64)
+    group, n_groups = _group(probability, irc, settings)
+
+    def per_group(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.bincount(group, values, n_groups + 1)[1:].astype(np.float64)
+
+    n_voxels, mass = per_group(np.ones(len(irc))), per_group(weight)
+    center_irc = np.stack([per_group(weight * irc[:, axis]) for axis in range(3)], axis=1) / mass[:, None]
+    score = np.zeros(n_groups + 1)
+    np.maximum.at(score, group, weight)
+    near_lung = _widened(lung, NEAR_LUNG_MM / geometry.spacing_irc)
+    near = per_group(near_lung[tuple(irc.T)].astype(np.float64))
+    kept = np.flatnonzero(near >= SHARE_NEAR_LUNG * n_voxels)
+    kept = kept[np.argsort(-score[1:][kept], kind="stable")][: settings.max_candidates]
+    return [
+        _candidate(series_uid, geometry, center_irc[k], float(score[k + 1]), int(n_voxels[k])) for k in kept
+    ]
+
+
+def _group(
+    probability: NDArray[np.float32], irc: NDArray[np.int_], settings: ProposalSettings
+) -> tuple[NDArray[np.int_], int]:
+    """Which candidate each voxel of `irc` (N, 3) counts for, from 1; 0: none (the halo of a core)."""
+    places = tuple(irc.T)
+    component = ndimage.label(probability >= settings.threshold, TOUCHING)[0][places]
+    core = ndimage.label(probability >= settings.mask_threshold, TOUCHING)[0][places]
+    is_core = (np.bincount(core) >= MIN_CORE_VOXELS)[core] & (core > 0)
+    has_core = np.zeros(component.max() + 1, bool)
+    has_core[component[is_core]] = True
+    raw = np.where(is_core, core, 0) + np.where(has_core[component], 0, component + core.max())
+    kept, group = np.unique(np.append(raw, 0), return_inverse=True)  # 0 is always there, and first
+    return group[:-1], len(kept) - 1
+
+
+def _widened(mask: NDArray[np.bool_], reach_irc: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """The mask (D, H, W) grown by `reach_irc` voxels along each axis: by a box, not a ball."""
+    wide = mask.copy()
+    for axis, reach in enumerate(reach_irc):
+        before, after = np.moveaxis(wide.copy(), axis, 0), np.moveaxis(wide, axis, 0)
+        for step in range(1, int(reach) + 1):
+            after[step:] |= before[:-step]
+            after[:-step] |= before[step:]
+    return wide
+
+
+def _candidate(
+    series_uid: str, geometry: ImageGeometry, center_irc: NDArray[np.float64], score: float, n_voxels: int
+) -> Candidate:
+    x, y, z = (float(v) for v in geometry.to_xyz(center_irc))
+    volume_mm3 = mask_volume_mm3(n_voxels, geometry)
+    return Candidate(series_uid, (x, y, z), score, volume_mm3, equivalent_diameter_mm(volume_mm3))

@@ -1,0 +1,1 @@
+"""What is handed to a person or a program about one scan."""

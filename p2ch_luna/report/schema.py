@@ -1,0 +1,163 @@
+"""The report of one scan: a versioned schema. Positions are LPS mm, lengths mm, volumes mm^3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from p2ch_luna import __version__
+from p2ch_luna.findings import Detection, Point
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference.detector import Diagnosis
+from p2ch_luna.models.checkpoint import ModelCard
+
+SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
+RESEARCH_ONLY = "Research use only; not a medical device."
+FINDING_THRESHOLD = 0.5  # nodule probability from which a detection is reported as a finding
+
+
+class _Part(BaseModel):
+    """A part of the report: never changed, nothing in it that the schema does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Scan(_Part):
+    """The CT as it was read."""
+
+    name: str  # of the file or folder, without the path
+    series_uid: str
+    shape_irc: tuple[int, int, int]  # slices, rows, columns
+    spacing_xyz_mm: Point
+    origin_xyz_mm: Point
+    direction: tuple[Point, Point, Point]  # rows of the matrix; its columns step along col, row, index
+
+
+class Finding(_Part):
+    """A detection that is likely enough to be looked at."""
+
+    id: str  # "F1" is the first
+    rank: int  # 1: the most probable
+    center_lps_mm: Point
+    voxel_irc: Point  # (index, row, col) in the scan's own grid, from 0, fractional
+    slice_index: int  # the nearest slice, from 0
+    diameter_mm: float  # of the sphere of that volume
+    volume_mm3: float  # of the segmentation's mask
+    nodule_probability: float  # of both stages together
+    segmentation_probability: float
+    classifier_probability: float
+    malignancy_probability: float  # as a radiologist would suspect it, not pathology
+
+
+class Rejected(_Part):
+    """A detection that is not reported, and why."""
+
+    center_lps_mm: Point
+    diameter_mm: float
+    nodule_probability: float
+    reason: str
+
+
+class Model(_Part):
+    """A network that took part."""
+
+    stage: str
+    card: ModelCard
+
+
+class Settings(_Part):
+    """What can be chosen, as it was."""
+
+    finding_threshold: float
+    proposal_threshold: float
+    mask_threshold: float
+    max_candidates: int
+
+
+class Report(_Part):
+    """All that is known of one scan."""
+
+    schema_version: str = SCHEMA_VERSION
+    software: str = f"p2ch-luna {__version__}"
+    statement: str = RESEARCH_ONLY
+    scan: Scan
+    findings: tuple[Finding, ...]  # the most probable first
+    rejected: tuple[Rejected, ...]  # likewise
+    warnings: tuple[str, ...]
+    models: tuple[Model, ...]
+    settings: Settings
+    timings_s: dict[str, float]
+
+    def to_json(self) -> str:
+        """The text of `report.json`."""
+        return self.model_dump_json(indent=2) + "\n"
+
+
+def build_report(
+    diagnosis: Diagnosis, ct: CtVolume, path: Path, finding_threshold: float = FINDING_THRESHOLD
+) -> Report:
+    """Report a diagnosis of the CT that was read from `path`."""
+    found = [d for d in diagnosis.detections if d.probability >= finding_threshold]
+    others = [d for d in diagnosis.detections if d.probability < finding_threshold]
+    proposal = diagnosis.proposal
+    return Report(
+        scan=_scan(ct, path),
+        findings=tuple(_finding(rank, d, ct) for rank, d in enumerate(found, start=1)),
+        rejected=tuple(_rejected(d, finding_threshold) for d in others),
+        warnings=tuple(diagnosis.warnings),
+        models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
+        settings=Settings(
+            finding_threshold=finding_threshold,
+            proposal_threshold=proposal.threshold,
+            mask_threshold=proposal.mask_threshold,
+            max_candidates=proposal.max_candidates,
+        ),
+        timings_s={stage: round(seconds, 3) for stage, seconds in diagnosis.timings_s.items()},
+    )
+
+
+def _scan(ct: CtVolume, path: Path) -> Scan:
+    n_slices, n_rows, n_cols = ct.hu.shape
+    x_row, y_row, z_row = ct.geometry.direction
+    return Scan(
+        name=path.resolve().name,
+        series_uid=ct.series_uid,
+        shape_irc=(n_slices, n_rows, n_cols),
+        spacing_xyz_mm=_point(ct.geometry.spacing_xyz),
+        origin_xyz_mm=_point(ct.geometry.origin_xyz),
+        direction=(_point(x_row), _point(y_row), _point(z_row)),
+    )
+
+
+def _finding(rank: int, detection: Detection, ct: CtVolume) -> Finding:
+    voxel_irc = _point(ct.geometry.to_irc(detection.center_xyz))
+    return Finding(
+        id=f"F{rank}",
+        rank=rank,
+        center_lps_mm=detection.center_xyz,
+        voxel_irc=voxel_irc,
+        slice_index=round(voxel_irc[0]),
+        diameter_mm=detection.diameter_mm,
+        volume_mm3=detection.volume_mm3,
+        nodule_probability=detection.probability,
+        segmentation_probability=detection.segmentation_probability,
+        classifier_probability=detection.classifier_probability,
+        malignancy_probability=detection.malignancy_probability,
+    )
+
+
+def _rejected(detection: Detection, finding_threshold: float) -> Rejected:
+    return Rejected(
+        center_lps_mm=detection.center_xyz,
+        diameter_mm=detection.diameter_mm,
+        nodule_probability=detection.probability,
+        reason=f"nodule probability is below {finding_threshold:g}",
+    )
+
+
+def _point(values: NDArray[np.float64]) -> Point:
+    a, b, c = values.tolist()
+    return a, b, c

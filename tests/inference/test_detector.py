@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from p2ch_luna.findings import Candidate
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.inference import Diagnosis, NoduleDetector
+from p2ch_luna.inference.classify import Opinions
+from p2ch_luna.inference.detector import joint_probability, propose_candidates, score
+from p2ch_luna.lungs import prepare
+
+BALL_XYZ = (-38.0, 6.0, 45.0)
+
+
+def places(diagnosis: Diagnosis) -> list[tuple[float, float, float]]:
+    return [d.center_xyz for d in diagnosis.detections]
+
+
+def test_the_ball_is_found_where_it_lies(detector: NoduleDetector, scan: CtVolume) -> None:
+    (center,) = places(detector(scan))
+    assert center == pytest.approx(BALL_XYZ, abs=0.7)
+
+
+def test_its_diameter_is_measured(detector: NoduleDetector, scan: CtVolume) -> None:
+    (found,) = detector(scan).detections
+    assert found.diameter_mm == pytest.approx(10, abs=1.5)
+
+
+def test_both_stages_are_joined(detector: NoduleDetector, scan: CtVolume) -> None:
+    (found,) = detector(scan).detections  # logits 4 and 2: their mean is 3
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-4)
+
+
+def test_malignancy_is_passed_on(detector: NoduleDetector, scan: CtVolume) -> None:
+    (found,) = detector(scan).detections
+    assert found.malignancy_probability == pytest.approx(1 / (1 + np.e), rel=1e-5)
+
+
+def test_a_flipped_file_has_the_same_findings(detector: NoduleDetector, scan: CtVolume) -> None:
+    geometry = scan.geometry
+    flipped = CtVolume(
+        scan.series_uid,
+        scan.hu[::-1, :, ::-1].copy(),
+        replace(
+            geometry,
+            origin_xyz=geometry.to_xyz((scan.hu.shape[0] - 1, 0, scan.hu.shape[2] - 1)),
+            direction=geometry.direction @ np.diag([-1.0, 1.0, -1.0]),
+        ),
+    )
+    np.testing.assert_allclose(places(detector(flipped)), places(detector(scan)), atol=1e-6)
+
+
+def test_a_file_of_sagittal_slices_has_the_same_findings(detector: NoduleDetector, scan: CtVolume) -> None:
+    geometry = scan.geometry  # index runs along x, row along y, col along z
+    sagittal = CtVolume(
+        scan.series_uid,
+        scan.hu.transpose(2, 1, 0).copy(),
+        replace(geometry, spacing_xyz=geometry.spacing_xyz[::-1], direction=geometry.direction[:, ::-1]),
+    )
+    np.testing.assert_allclose(places(detector(sagittal)), places(detector(scan)), atol=1e-6)
+
+
+def test_a_tilted_scan_has_the_ball_at_the_same_place(
+    detector: NoduleDetector, make_chest: Callable[..., CtVolume]
+) -> None:
+    c, s = np.cos(0.2), np.sin(0.2)
+    tilt = np.array([[c, -s, 0.0], [s, c, 0.0], [0.0, 0.0, 1.0]])
+    tilted = make_chest(
+        ImageGeometry(np.array([-95.0, -110.0, -5.0]), np.array([1.25, 1.25, 2.0]), tilt), (50, 150, 180)
+    )
+    (center,) = places(detector(tilted))
+    assert center == pytest.approx(BALL_XYZ, abs=0.7)
+
+
+def test_lungs_without_a_nodule_have_no_detection(
+    detector: NoduleDetector, make_chest: Callable[..., CtVolume]
+) -> None:
+    empty = make_chest(ImageGeometry.axial((1.25, 1.25, 2.0), (-100.0, -75.0, -5.0)), (50, 120, 160), 0.0)
+    assert detector(empty).detections == []
+
+
+def test_a_scan_without_lungs_is_diagnosed_with_a_warning(detector: NoduleDetector) -> None:
+    water = CtVolume("1.2.3", np.zeros((20, 30, 40), np.int16), ImageGeometry.axial((2.0, 2.0, 2.0)))
+    diagnosis = detector(water)
+    assert len(diagnosis.warnings) == 1
+
+
+def test_good_lungs_give_no_warning(detector: NoduleDetector, scan: CtVolume) -> None:
+    assert detector(scan).warnings == []
+
+
+def test_stages_are_told_and_timed(detector: NoduleDetector, scan: CtVolume) -> None:
+    class Heard:
+        def __init__(self) -> None:
+            self.stages: list[str] = []
+
+        def stage(self, text: str, total: float | None = None) -> None:  # noqa: ARG002
+            self.stages.append(text)
+
+        def advance(self, steps: float = 1) -> None: ...
+
+    heard = Heard()
+    diagnosis = detector(scan, heard)
+    assert (
+        heard.stages == list(diagnosis.timings_s) == ["lungs", "segmentation", "candidates", "classification"]
+    )
+
+
+def test_mining_sees_the_candidates_that_diagnosis_scores(detector: NoduleDetector, scan: CtVolume) -> None:
+    candidates = propose_candidates(detector.segmentation, prepare(scan), torch.device("cpu"))
+    assert [c.center_xyz for c in candidates] == places(detector(scan))
+
+
+def test_the_most_probable_comes_first() -> None:
+    candidates = [Candidate("1.2.3", (float(k), 0.0, 0.0), 0.5, 10.0, 2.7) for k in range(3)]
+    opinions = Opinions(np.float32([0.2, 0.9, 0.5]), np.float32([0, 0, 0]))
+    assert [d.center_xyz[0] for d in score(candidates, opinions)] == [1.0, 2.0, 0.0]
+
+
+def test_joint_probability_is_the_mean_of_the_logits() -> None:
+    assert joint_probability(0.9, 0.5) == pytest.approx(0.75)  # odds 9 and 1: their geometric mean is 3
+
+
+def test_certainty_of_one_stage_does_not_silence_the_other() -> None:
+    assert 0 < joint_probability(1.0, 0.0) == pytest.approx(0.5)
+    assert joint_probability(1.0, 0.1) < joint_probability(1.0, 0.9) < 1
+
+
+@pytest.mark.slow
+def test_the_real_networks_fit_the_detector(scan: CtVolume) -> None:
+    from p2ch_luna.inference.fast import ready
+    from p2ch_luna.models.classifier import NoduleClassifier
+    from p2ch_luna.models.unet import SegmentationUNet
+
+    class Eager(nn.Module):
+        """An untrained U-Net, its logits raised until something is proposed."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = SegmentationUNet(widths=(8, 8, 8, 8))
+
+        def forward(self, hu: Tensor) -> Tensor:
+            logit: Tensor = self.net(hu)
+            return logit - logit.mean()
+
+    torch.manual_seed(0)
+    cpu = torch.device("cpu")
+    detector = NoduleDetector(ready(Eager(), cpu), ready(NoduleClassifier(widths=(8, 8, 8, 8)), cpu), cpu)
+    assert detector(scan).detections
