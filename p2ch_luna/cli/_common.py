@@ -1,0 +1,129 @@
+"""What the commands share: options, the device, progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import click
+
+from p2ch_luna.errors import LunaError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.progress import Progress, TaskID
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="Where to compute; auto: CUDA if it is there, else the CPU.",
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads to use; one a core if left out."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+
+def output_option(help: str, default: str | None = None) -> Callable[[Command], Command]:
+    """`-o/--output PATH`: the parameter `output` is a Path; it must be given if there is no default."""
+    wanted: dict[str, Any] = (
+        {"required": True} if default is None else {"default": default, "show_default": True}
+    )
+    return click.option("-o", "--output", type=click.Path(path_type=Path), help=help, **wanted)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device that a value of `--device` stands for. Raises LunaError if it is not there."""
+    import torch
+
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        name = "cuda" if is_there["cuda"] else "cpu"
+    if not is_there[name]:
+        there = ", ".join(device for device, is_so in is_there.items() if is_so)
+        raise LunaError(f"--device {name}: torch {torch.__version__} finds none here; there is {there}")
+    return torch.device(name)
+
+
+def use_threads(threads: int | None) -> None:
+    """Let torch compute with so many CPU threads; None leaves its own choice."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def echo_json(value: object) -> None:
+    """Print plain dicts, lists, numbers and strings as JSON on stdout; NaN is refused, as JSON has none."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+class Stages(Protocol):
+    """Tells a person on stderr what is being done."""
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        """The stage before is done and this one begins; `total` is its number of steps, if that is known."""
+
+    def advance(self, steps: float = 1) -> None:
+        """So many more steps of this stage are done."""
+
+
+@contextmanager
+def progress() -> Iterator[Stages]:
+    """Show stages on stderr: bars on a terminal, else one line a stage."""
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bars:
+        stages = _Bars(bars)
+        yield stages
+        stages.finish()
+
+
+class _Lines:
+    """One line a stage, for a log."""
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        click.echo(text if total is None else f"{text} ({total:g})", err=True)
+
+    def advance(self, steps: float = 1) -> None:
+        """A log wants no bars."""
+
+
+class _Bars:
+    """One bar a stage, for a terminal."""
+
+    def __init__(self, bars: Progress) -> None:
+        self._bars = bars
+        self._current: TaskID | None = None
+
+    def stage(self, text: str, total: float | None = None) -> None:
+        self.finish()
+        self._current = self._bars.add_task(text, total=total)
+
+    def advance(self, steps: float = 1) -> None:
+        if self._current is not None:
+            self._bars.advance(self._current, steps)
+
+    def finish(self) -> None:
+        """Show the current stage as done, also one whose steps were not known."""
+        if self._current is not None:
+            task = next(task for task in self._bars.tasks if task.id == self._current)
+            done = task.total or 1
+            self._bars.update(self._current, total=done, completed=done)

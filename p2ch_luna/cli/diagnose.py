@@ -1,0 +1,111 @@
+"""`luna diagnose`: from a CT to its findings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2ch_luna.cli._common import (
+    Stages,
+    device_option,
+    echo_json,
+    json_option,
+    output_option,
+    pick_device,
+    progress,
+    threads_option,
+    use_threads,
+)
+
+if TYPE_CHECKING:
+    from p2ch_luna.inference import NoduleDetector
+    from p2ch_luna.report.schema import Report
+
+MAX_MARKS = 100  # of a scan: LUNA16's score looks at no more
+
+weights_type = click.Path(dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("scan", type=click.Path(path_type=Path))
+@output_option(help="Folder for detections.csv, report.json, findings.png; made if it is not there.")
+@click.option("--segmentation", type=weights_type, help="Weights that propose; the bundled ones if left out.")
+@click.option("--classifier", type=weights_type, help="Weights that judge; the bundled ones if left out.")
+@device_option
+@threads_option
+@json_option
+def diagnose(
+    scan: Path,
+    output: Path,
+    segmentation: Path | None,
+    classifier: Path | None,
+    device: str,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find nodules in one CT: SCAN is a .mhd, .mha, NIfTI or NRRD file, or a folder of one DICOM series.
+
+    detections.csv holds all scored places in LUNA16's submission columns, report.json the findings,
+    findings.png a picture of each.
+    Positions are LPS mm. Research use only; not a medical device.
+    """
+    with progress() as stages:
+        stages.stage("networks")
+        from p2ch_luna.inference import NoduleDetector
+
+        use_threads(threads)
+        detector = NoduleDetector.load(segmentation, classifier, pick_device(device))
+        report = run_diagnosis(detector, scan, output, stages)
+    if as_json:
+        echo_json(report.model_dump(mode="json"))
+    else:
+        click.echo(_as_text(report, output))
+
+
+def run_diagnosis(detector: NoduleDetector, scan: Path, output: Path, stages: Stages) -> Report:
+    """Read, diagnose and write the files; where they cannot be written, that is said first."""
+    import time
+    from dataclasses import replace
+
+    from p2ch_luna.files import replacing
+    from p2ch_luna.io import read_ct, write_detections
+    from p2ch_luna.report.images import write_montage
+    from p2ch_luna.report.schema import build_report
+
+    stages.stage("reading")
+    start = time.perf_counter()
+    ct = read_ct(scan)
+    reading = time.perf_counter() - start
+    with (
+        replacing(output / "detections.csv") as table,
+        replacing(output / "findings.png") as picture,
+        replacing(output / "report.json") as text,
+    ):
+        diagnosis = detector(ct, stages)
+        diagnosis = replace(diagnosis, timings_s={"reading": reading, **diagnosis.timings_s})
+        report = build_report(diagnosis, ct, scan)
+        write_detections(table, diagnosis.detections[:MAX_MARKS])
+        text.write_text(report.to_json(), encoding="utf-8")
+        stages.stage("pictures")
+        write_montage(picture, ct, report)
+    return report
+
+
+def _as_text(report: Report, output: Path) -> str:
+    """The findings as a table for a person."""
+    lines = [f"{report.scan.name}: {len(report.findings)} findings, {len(report.rejected)} places rejected"]
+    if report.findings:
+        lines.append("  rank  probability  malignancy  diameter mm    x (L)    y (P)    z (S)  slice")
+    for finding in report.findings:
+        x, y, z = finding.center_lps_mm
+        lines.append(
+            f"{finding.rank:6d}{finding.nodule_probability:13.2f}{finding.malignancy_probability:12.2f}"
+            f"{finding.diameter_mm:13.1f}{x:9.1f}{y:9.1f}{z:9.1f}{finding.slice_index:7d}"
+        )
+    lines += [f"warning: {warning}" for warning in report.warnings]
+    seconds = sum(report.timings_s.values())
+    lines.append(f"{seconds:.1f} s; written: {output}/detections.csv, report.json, findings.png")
+    lines.append(report.statement)
+    return "\n".join(lines)

@@ -1,0 +1,194 @@
+"""`luna diagnose`: files, table, JSON and what it does with a bad request."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from p2ch_luna.cli import main
+from p2ch_luna.errors import LunaError
+from p2ch_luna.findings import Detection
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.inference import Diagnosis, NoduleDetector
+from p2ch_luna.inference.detector import Progress
+from p2ch_luna.inference.propose import ProposalSettings
+from p2ch_luna.io import read_detections, write_ct
+from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.classifier import NoduleClassifier
+from p2ch_luna.models.unet import SegmentationUNet
+from p2ch_luna.report.schema import Report
+
+N_FOUND = 120  # of them 61 are findings
+
+
+class FixedDetector:
+    """Has the same answer for every CT; counts its calls."""
+
+    calls = 0
+
+    def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
+        self.calls += 1
+        progress.stage("looking", 1)
+        detections = [
+            Detection(ct.series_uid, (k + 0.1, -20.5, 30.25), 1 - k / N_FOUND, 6.0, 113.0, 0.9, 0.8, 0.25)
+            for k in range(N_FOUND)
+        ]
+        return Diagnosis(
+            ct.series_uid, detections, ["no lungs found"], {"looking": 1.5}, ProposalSettings(), {}
+        )
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    hu = np.full((20, 30, 40), -1000, np.int16)
+    hu[5:15, 8:22, 9:31] = 20
+    path = tmp_path / "scan.mha"
+    write_ct(path, CtVolume("1.2.3", hu, ImageGeometry.axial((1.0, 1.0, 2.0))))
+    return path
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> FixedDetector:
+    fixed = FixedDetector()
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_: fixed)
+    return fixed
+
+
+@pytest.fixture
+def luna(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `luna diagnose` with arguments: exit code, stdout, stderr."""
+
+    def run(*args: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as end:
+            main(["diagnose", *map(str, args)])
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err  # type: ignore[return-value]
+
+    return run
+
+
+Luna = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.usefixtures("detector")
+def test_the_table_has_luna16_columns(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    luna(scan, "-o", tmp_path / "out")
+    lines = (tmp_path / "out" / "detections.csv").read_text().splitlines()
+    assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability"
+    assert lines[1].split(",")[1:] == ["0.1", "-20.5", "30.25", "1.0"]
+
+
+@pytest.mark.usefixtures("detector")
+def test_no_more_marks_are_written_than_are_scored(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    luna(scan, "-o", tmp_path / "out")
+    marks = read_detections(tmp_path / "out" / "detections.csv")
+    assert [m.probability for m in marks] == [1 - k / N_FOUND for k in range(100)]
+
+
+@pytest.mark.usefixtures("detector")
+def test_json_on_stdout_is_the_report(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    code, out, _ = luna(scan, "-o", tmp_path / "out", "--json")
+    assert code == 0
+    assert json.loads(out) == json.loads((tmp_path / "out" / "report.json").read_text())
+
+
+@pytest.mark.usefixtures("detector")
+def test_the_report_holds_findings_and_warning(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    luna(scan, "-o", tmp_path / "out")
+    report = Report.model_validate_json((tmp_path / "out" / "report.json").read_bytes())
+    assert len(report.findings) == 61
+    assert report.warnings == ("no lungs found",)
+    assert list(report.timings_s) == ["reading", "looking"]
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_person_reads_a_table(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    code, out, _ = luna(scan, "-o", tmp_path / "out")
+    assert code == 0
+    assert out.splitlines()[2].split() == ["1", "1.00", "0.25", "6.0", "0.1", "-20.5", "30.2", "15"]
+    assert "warning: no lungs found" in out
+    assert out.endswith("Research use only; not a medical device.\n")
+
+
+@pytest.mark.usefixtures("detector")
+def test_progress_goes_to_stderr(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, err = luna(scan, "-o", tmp_path / "out")
+    assert "looking" in err
+    assert "looking" not in out
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_scan_that_is_not_there_is_named(luna: Luna, tmp_path: Path) -> None:
+    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out")
+    assert code == 1
+    assert "none.mha" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_written_is_told_first(
+    luna: Luna, scan: Path, detector: FixedDetector, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = luna(scan, "-o", tmp_path / "file")
+    assert (code, detector.calls) == (1, 0)
+    assert "cannot be written" in err.splitlines()[-1]
+
+
+def test_a_failure_leaves_the_old_results(
+    luna: Luna, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> Diagnosis:
+        raise LunaError("scan: no")
+
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_: fail)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text("old")
+    code, _, _ = luna(scan, "-o", tmp_path / "out")
+    assert code == 1
+    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"report.json": "old"}
+
+
+def test_without_an_output_it_is_wrong_usage(luna: Luna, scan: Path) -> None:
+    assert luna(scan)[0] == 2
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_weights_of_ones_own_are_used(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    arguments = {"widths": [8, 8, 8, 8]}
+    for name, model in {
+        "segmentation_unet": SegmentationUNet(**arguments),
+        "nodule_classifier": NoduleClassifier(**arguments),
+    }.items():
+        card = ModelCard(
+            builder=name, arguments=arguments, config={}, data=[], split={}, metrics={}, software="test"
+        )
+        save_model(tmp_path / f"{name}.safetensors", model, card)
+    weights = ("--segmentation", tmp_path / "segmentation_unet.safetensors",
+               "--classifier", tmp_path / "nodule_classifier.safetensors")  # fmt: skip
+    code, out, _ = luna(scan, "-o", tmp_path / "out", *weights, "--device", "cpu", "--threads", 1, "--json")
+    assert code == 0
+    builders = {model["stage"]: model["card"]["builder"] for model in json.loads(out)["models"]}
+    assert builders == {"segmentation": "segmentation_unet", "classifier": "nodule_classifier"}
+
+
+def test_a_classifier_is_not_taken_for_a_segmentation(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    card = ModelCard(
+        builder="nodule_classifier", arguments={}, config={}, data=[], split={}, metrics={}, software="test"
+    )
+    save_model(tmp_path / "a.safetensors", NoduleClassifier(), card)
+    code, _, err = luna(scan, "-o", tmp_path / "out", "--segmentation", tmp_path / "a.safetensors")
+    assert code == 1
+    assert "wanted a segmentation_unet" in err.splitlines()[-1]

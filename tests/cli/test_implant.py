@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2ch_luna.cli import main
+from p2ch_luna.io import read_ct, read_mask, read_nodules
+
+
+@pytest.fixture(scope="module")
+def implanted(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("implant") / "out"
+    host, lidc = shared_data / "ct" / "lungfcp-01-0001.mha", shared_data / "lidc"
+    with pytest.raises(SystemExit) as done:
+        main(["implant", str(host), "--nodules", str(lidc), "--count", "3", "--min-diameter", "8",
+              "--folds", "7-9", "--seed", "5", "-o", str(out)])  # fmt: skip
+    assert done.value.code == 0
+    return out
+
+
+def test_the_truth_names_the_new_scan(implanted: Path) -> None:
+    truth = read_nodules(implanted / "annotations.csv")
+    assert len(truth) == 3
+    assert {n.series_uid for n in truth} == {"lungfcp-01-0001-implanted-5"}
+    assert all(n.diameter_mm >= 8 for n in truth)
+
+
+def test_the_labels_lie_where_the_truth_says(implanted: Path) -> None:
+    mask, geometry = read_mask(implanted / "nodules.nii.gz")
+    for nodule in read_nodules(implanted / "annotations.csv"):
+        assert mask[tuple(np.rint(geometry.to_irc(nodule.center_xyz)).astype(int))]
+
+
+def test_only_the_nodules_differ_from_the_host(implanted: Path, shared_data: Path) -> None:
+    done = read_ct(implanted / "lungfcp-01-0001-implanted-5.mhd")
+    host = read_ct(shared_data / "ct" / "lungfcp-01-0001.mha")
+    changed = done.hu != host.hu
+    assert 0 < changed.mean() < 0.01
+    for voxel in np.argwhere(changed)[::500]:
+        xyz = done.geometry.to_xyz(voxel)
+        nearest = min(np.linalg.norm(xyz - n.center_xyz) for n in read_nodules(implanted / "annotations.csv"))
+        assert nearest < 30
+
+
+def test_a_folder_that_holds_something_is_not_replaced(
+    implanted: Path, shared_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, lidc = shared_data / "ct" / "lungfcp-01-0001.mha", shared_data / "lidc"
+    with pytest.raises(SystemExit) as done:
+        main(["implant", str(host), "--nodules", str(lidc), "-o", str(implanted)])
+    assert done.value.code == 1
+    assert "the folder is not empty" in capsys.readouterr().err
