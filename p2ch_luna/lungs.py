@@ -20,7 +20,7 @@ LUNG_BELOW_HU = -350.0  # a mean of lung and the vessels, interstitium and patho
 OUTSIDE_BELOW_HU = -930.0  # the air round the body, also where noise that is cut off at -1024 lifts it
 GAS_BELOW_HU = -950.0
 MAX_GAS = 0.6  # of a lung's volume, above which it is bowel or stomach gas
-MAX_OPEN_WAYS = 0.5  # out of the body, on average over the voxels of a lung
+MAX_OPEN_WAYS = 0.1  # out of the body, on average over the voxels of a lung
 MIN_LUNG_ML = 200.0
 MIN_LUNG_SHARE = 0.1  # of the body in the image, if that is less: a few slices of a chest
 MIN_PART_ML = 3.0
@@ -124,7 +124,8 @@ def find_lungs(ct: CtVolume) -> Lungs:
     air = hu < LUNG_BELOW_HU
     around = _border_connected(hu < OUTSIDE_BELOW_HU)
     tissue = _largest_part(~air)
-    open_ways = _open_ways(tissue, around & (hu > PADDING_HU + 1))
+    padding = ndimage.binary_dilation(around & (hu < PADDING_HU + 1), _IN_PLANE)
+    open_ways = _open_ways(tissue, around & ~padding)
     around = ndimage.binary_dilation(around, _IN_PLANE, iterations=2, mask=air)  # skin shades into it
     lung = _choose_lungs(air & ~around, around, open_ways, hu, voxel_ml)
     body = tissue | (open_ways <= 1) & ~around

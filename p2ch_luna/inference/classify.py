@@ -14,7 +14,7 @@ from p2ch_luna.findings import Candidate
 from p2ch_luna.geometry import CtVolume, crop_around
 from p2ch_luna.inference.fast import fast_inference, probabilities
 
-CROP_IRC = (48, 48, 48)  # voxels of 1 mm around a candidate
+CROP_IRC = (48, 48, 48)  # voxels of 1 mm around a candidate, unless the model was trained on others
 BATCH = 16
 
 
@@ -30,6 +30,7 @@ def classify(
     ct: CtVolume,
     candidates: Sequence[Candidate],
     *,
+    crop_irc: Sequence[int] = CROP_IRC,
     device: torch.device,
     advance: Callable[[int], None],
 ) -> Opinions:
@@ -42,7 +43,7 @@ def classify(
     with fast_inference(device):
         for start in range(0, len(candidates), BATCH):
             batch = candidates[start : start + BATCH]
-            crops = [crop_around(ct.hu, ct.geometry.to_irc(c.center_xyz), CROP_IRC) for c in batch]
+            crops = [crop_around(ct.hu, ct.geometry.to_irc(c.center_xyz), crop_irc) for c in batch]
             hu = torch.from_numpy(np.stack(crops).astype(np.float32))[:, None].to(device)
             nodule_logit, malignancy_logit = model(hu)
             done.append(probabilities(torch.stack([nodule_logit, malignancy_logit]), "classifier"))

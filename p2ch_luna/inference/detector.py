@@ -15,7 +15,7 @@ from torch import nn
 
 from p2ch_luna.findings import Candidate, Detection
 from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference.classify import Opinions, classify
+from p2ch_luna.inference.classify import CROP_IRC, Opinions, classify
 from p2ch_luna.inference.fast import ready
 from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, ProposalSettings, propose
 from p2ch_luna.inference.tiles import plan_tiles, segment
@@ -62,13 +62,14 @@ class NoduleDetector:
     """Two networks and what joins them. Call it with a CT.
 
     segmentation: (B, 1, D, H, W) HU at 1 mm -> mask logit of the same shape.
-    classifier: (B, 1, 48, 48, 48) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
+    classifier: (B, 1, *crop_irc) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
     """
 
     segmentation: nn.Module
     classifier: nn.Module
     device: torch.device
     proposal: ProposalSettings = DEFAULT_PROPOSAL
+    crop_irc: tuple[int, ...] = CROP_IRC  # voxels of 1 mm that the classifier sees
     models: Mapping[str, ModelCard] = field(default_factory=dict)
 
     @classmethod
@@ -86,6 +87,7 @@ class NoduleDetector:
             ready(first, device),
             ready(second, device),
             device,
+            crop_irc=tuple(second_card.config.get("data", {}).get("shape_irc", CROP_IRC)),
             models={"segmentation": first_card, "classifier": second_card},
         )
 
@@ -96,7 +98,14 @@ class NoduleDetector:
             prepared = prepare(ct)
         candidates = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
         with clock.stage("classification", len(candidates)) as advance:
-            opinions = classify(self.classifier, prepared.ct, candidates, device=self.device, advance=advance)
+            opinions = classify(
+                self.classifier,
+                prepared.ct,
+                candidates,
+                crop_irc=self.crop_irc,
+                device=self.device,
+                advance=advance,
+            )
         return Diagnosis(
             series_uid=ct.series_uid,
             detections=score(candidates, opinions),

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.models.precision import autocast
 
 Network = TypeVar("Network", bound=nn.Module)
 
@@ -27,10 +28,7 @@ def ready(model: Network, device: torch.device) -> Network:
 @contextmanager
 def fast_inference(device: torch.device) -> Iterator[None]:
     """No gradients, and bfloat16 where the device computes in it faster than in float32."""
-    with (
-        torch.inference_mode(),
-        torch.autocast(device.type, torch.bfloat16, enabled=_is_fast_in_bf16(device)),
-    ):
+    with torch.inference_mode(), autocast(device):
         yield
 
 
@@ -40,9 +38,3 @@ def probabilities(logits: Tensor, network: str) -> NDArray[np.float32]:
     if np.isnan(values).any():
         raise LunaError(f"the {network} network answers NaN for this scan; wanted numbers (damaged weights?)")
     return values
-
-
-def _is_fast_in_bf16(device: torch.device) -> bool:
-    if device.type == "cpu":  # without AVX-512 oneDNN has no bfloat16 convolution, and torch's own is slow
-        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device.type == "cuda"

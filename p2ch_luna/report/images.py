@@ -50,4 +50,7 @@ def axial_picture(ct: CtVolume, finding: Finding) -> NDArray[np.float32]:
     box = crop_box(canonical, np.floor(center - reach), np.ceil(center + reach) + 1)
     fine = resample(box, 1.0)
     middle = fine.geometry.to_irc(finding.center_lps_mm)
-    return crop_around(fine.hu.astype(np.float32), middle, (1, SIDE_MM, SIDE_MM), AIR_HU)[0]
+    picture: NDArray[np.float32] = crop_around(
+        fine.hu.astype(np.float32), middle, (1, SIDE_MM, SIDE_MM), AIR_HU
+    )[0]
+    return picture

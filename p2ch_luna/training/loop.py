@@ -111,8 +111,3 @@ def _checked(
 def to_device(batch: Any, device: torch.device) -> Any:
     """A NamedTuple of tensors, moved."""
     return type(batch)(*(tensor.to(device, non_blocking=True) for tensor in batch))
-
-
-def autocast(device: torch.device, enabled: bool = True) -> torch.autocast:
-    """bfloat16 where it is safe, on a CPU too: it needs no loss scaling."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled)

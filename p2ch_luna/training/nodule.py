@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from p2ch_luna.datasets.augment import Augmentation, degrade, draw, turn
 from p2ch_luna.datasets.candidates import CropSample
 from p2ch_luna.metrics.binary import roc_auc
+from p2ch_luna.models.precision import autocast
 from p2ch_luna.training.evaluation import Evaluation
-from p2ch_luna.training.loop import autocast, to_device
+from p2ch_luna.training.loop import to_device
 from p2ch_luna.training.losses import masked_bce
 from p2ch_luna.training.pictures import montage, picture
 

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from p2ch_luna.datasets.augment import Augmentation, degrade, draw, turn
 from p2ch_luna.datasets.patches import REFERENCE_MM3, PatchSample
 from p2ch_luna.metrics.overlap import dice
+from p2ch_luna.models.precision import autocast
 from p2ch_luna.training.evaluation import Evaluation
-from p2ch_luna.training.loop import autocast, to_device
+from p2ch_luna.training.loop import to_device
 from p2ch_luna.training.losses import dice_loss, focal_loss
 from p2ch_luna.training.pictures import montage, picture
 

@@ -29,8 +29,8 @@ def host() -> CtVolume:
     return CtVolume("host", np.full((40, 60, 70), -900, np.int16), geometry)
 
 
-def mask_of(host: CtVolume, nodule: Implantable, center_xyz: np.ndarray, pose: Pose = Pose()) -> np.ndarray:
-    box, mask = blend(host.hu, host.geometry, nodule, center_xyz, pose)
+def mask_of(host: CtVolume, nodule: Implantable, center_xyz: np.ndarray, zoom: float = 1.0) -> np.ndarray:
+    box, mask = blend(host.hu, host.geometry, nodule, center_xyz, Pose(zoom=zoom))
     whole = np.zeros(host.hu.shape, bool)
     whole[box] = mask
     return whole
@@ -53,8 +53,8 @@ def test_the_volume_is_kept(host: CtVolume, nodule: Implantable) -> None:
 
 def test_a_zoom_of_two_makes_eight_times_the_volume(host: CtVolume, nodule: Implantable) -> None:
     place_xyz = host.geometry.to_xyz([20, 30, 35])
-    small = mask_of(replace(host, hu=host.hu.copy()), nodule, place_xyz, Pose(zoom=0.6))
-    large = mask_of(replace(host, hu=host.hu.copy()), nodule, place_xyz, Pose(zoom=1.2))
+    small = mask_of(replace(host, hu=host.hu.copy()), nodule, place_xyz, zoom=0.6)
+    large = mask_of(replace(host, hu=host.hu.copy()), nodule, place_xyz, zoom=1.2)
     assert large.sum() / small.sum() == pytest.approx(8, rel=0.15)
 
 

@@ -100,7 +100,7 @@ def test_stages_are_told_and_timed(detector: NoduleDetector, scan: CtVolume) -> 
         def __init__(self) -> None:
             self.stages: list[str] = []
 
-        def stage(self, text: str, total: float | None = None) -> None:  # noqa: ARG002
+        def stage(self, text: str, total: float | None = None) -> None:
             self.stages.append(text)
 
         def advance(self, steps: float = 1) -> None: ...

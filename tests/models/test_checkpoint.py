@@ -84,5 +84,5 @@ def test_an_unknown_builder_names_those_there_are() -> None:
 
 
 def test_wrong_arguments_name_the_model() -> None:
-    with pytest.raises(LunaError, match="nodule_classifier.*cannot be built with.*depth"):
+    with pytest.raises(LunaError, match=r"nodule_classifier.*cannot be built with.*depth"):
         build_model("nodule_classifier", {"depth": 3})

@@ -69,9 +69,15 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
                     "train_folds": [], "validation_folds": [6], "shape_irc": [32, 32, 32], "cube_share": 0.0,
                 },
                 "model": {"name": name, "widths": [4, 8], "window_hu": [-1000, 400]},
-                "augmentation": {"thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "gain": 0.05, "shift_hu": 20},
+                "augmentation": {
+                    "thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "gain": 0.05, "shift_hu": 20,
+                },
                 "optim": {"lr": 3e-3, "weight_decay": 0.01, "warmup_steps": 2, "clip_norm": 1.0},
-                "loop": {"epochs": 2, "steps_per_epoch": 3, "batch_size": 4, "validation_samples": 16, "workers": 0, **loop},
+                "loop": {
+                    "epochs": 2, "steps_per_epoch": 3, "batch_size": 4, "validation_samples": 16,
+                    "workers": 0,
+                    **loop,
+                },
                 "loss": {"focal": 20.0, "dice": 1.0} if segmentation else {"nodule": 1.0, "malignancy": 0.3},
             },
             "test",
