@@ -30,7 +30,8 @@ class DataConfig(Table):
     lidc: str  # folder of nodules.csv and voi/: nodules to implant; "" for none
     cubes: str  # folder of LIDC cubes; "" for none
     cube_patients: str  # table of the patients that a cube may be of; needed with cubes
-    hosts: tuple[str, ...]  # scans to implant into, whose own nodules are not known
+    hosts: tuple[str, ...]  # scans to implant into in training, whose own nodules are not known
+    validation_hosts: tuple[str, ...]  # the same for validation
     scans: tuple[str, ...]  # annotated scans: files, or folders such as LUNA16's subset0
     annotations: str  # their nodules, LUNA16 columns; "" for none
     excluded: str  # findings of scans and hosts to learn nothing from, LUNA16 columns; "" for none

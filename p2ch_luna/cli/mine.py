@@ -49,7 +49,7 @@ def mine(config: Path, segmentation: Path | None, output: Path, device: str, thr
     target = pick_device(device)
     model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
     model = ready(model, target)
-    paths = find_scans([Path(p) for p in (*data.hosts, *data.scans)])
+    paths = find_scans([Path(p) for p in dict.fromkeys((*data.hosts, *data.validation_hosts, *data.scans))])
     nodules = read_nodules(Path(data.annotations)) if data.annotations else []
     excluded = read_nodules(Path(data.excluded)) if data.excluded else []
     cache = ScanCache()

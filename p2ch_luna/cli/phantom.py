@@ -17,9 +17,7 @@ _FIELD_MM = (358.4, 358.4, 312.5)  # x, y, z: the whole chest
 
 @click.command()
 @output_option("Folder to write; it must be new or empty.")
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, help="Another is another patient."
-)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="One a patient.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="Patients, from SEED on.")
 @click.option("--nodules", type=click.IntRange(0, 40), default=6, show_default=True, help="In each patient.")
 @click.option(

@@ -26,7 +26,7 @@ class Share:
     scans: list[LabelledScan]
     nodules: list[Implantable]
     cubes: list[NoduleCrop]
-    patients: list[str]  # of the nodules and cubes, and the series uids of annotated scans
+    patients: list[str]  # of the nodules and cubes, and the series uids of the scans
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Sources:
     lidc: Path | None  # folder of nodules.csv and voi/
     cubes: Path | None  # folder of cubes
     cube_patients: Path | None  # table of the patients that a cube may be of
-    hosts: Sequence[Path]  # scans whose nodules are not known: backgrounds on both sides of a split
+    hosts: Sequence[Path]  # scans whose nodules are not known: backgrounds of this side of a split
     scans: Sequence[Path]  # annotated scans: each is on the side of its patient
     annotations: Path | None
     excluded: Path | None
@@ -48,7 +48,7 @@ def load_share(
     cache: ScanCache | None = None,
     on_item: Callable[[str], None] = lambda _: None,
 ) -> Share:
-    """Load what patients of these folds own, and the hosts; `on_item` hears of each item loaded."""
+    """Load what patients of these folds own, and all of the hosts; `on_item` hears of each item loaded."""
     table = read_lidc_nodules(sources.lidc) if sources.lidc else []
     own = in_folds(table, folds)
     nodules = []
@@ -67,7 +67,7 @@ def load_share(
     if not scans:
         raise LunaError(f"no scan in folds {sorted(folds)}: wanted data.hosts or data.scans of these folds")
     patients = {row.patient_id for row in own} | {p for _, ps in cubes for p in ps}
-    patients |= {s.series_uid for s in scans[len(scans) - len(annotated) :]}
+    patients |= {s.series_uid for s in scans}
     return Share(scans, nodules, [load_cube(path) for path, _ in cubes], sorted(patients))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -100,7 +100,7 @@ TASKS = {
 }
 
 
-def sources_of(data: DataConfig) -> Sources:
+def sources_of(data: DataConfig, hosts: Sequence[str]) -> Sources:
     """The data table as the data sets want it: empty strings are absent."""
 
     def path(text: str) -> Path | None:
@@ -110,7 +110,7 @@ def sources_of(data: DataConfig) -> Sources:
         lidc=path(data.lidc),
         cubes=path(data.cubes),
         cube_patients=path(data.cube_patients),
-        hosts=[Path(p) for p in data.hosts],
+        hosts=[Path(p) for p in hosts],
         scans=[Path(p) for p in data.scans],
         annotations=path(data.annotations),
         excluded=path(data.excluded),
@@ -168,9 +168,11 @@ def fit(
     """
     _seed(config.seed)
     task = TASKS[config.task]
-    sources = sources_of(config.data)
-    train = load_share(sources, config.data.train_folds, cache, listener.loaded)
-    validation = load_share(sources, config.data.validation_folds, cache, listener.loaded)
+    data = config.data
+    train = load_share(sources_of(data, data.hosts), data.train_folds, cache, listener.loaded)
+    validation = load_share(
+        sources_of(data, data.validation_hosts), data.validation_folds, cache, listener.loaded
+    )
     state = _start(config, device)
     if resume:
         state.load(run / run_dir.LAST, device)

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from p2ch_luna.cli.phantom import phantom
-from p2ch_luna.io import read_ct, read_nodules
+from p2ch_luna.io import read_ct, read_mask, read_nodules
 
 COARSE = ["--spacing", "5", "5", "6", "--nodules", "2"]
 
@@ -29,10 +29,10 @@ def test_the_truth_names_the_scan(tmp_path: Path, suffix: str) -> None:
 
 def test_nodules_of_the_table_lie_in_the_labels(tmp_path: Path) -> None:
     run(tmp_path / "out", "--format", "mhd")
-    labels = read_ct(tmp_path / "out" / "nodules.nii.gz")
+    is_nodule, geometry = read_mask(tmp_path / "out" / "nodules.nii.gz")
     truth = read_nodules(tmp_path / "out" / "annotations.csv")
-    irc = np.rint(labels.geometry.to_irc([n.center_xyz for n in truth])).astype(int)
-    assert labels.hu[tuple(irc.T)].tolist() == [1, 2]
+    irc = np.rint(geometry.to_irc([n.center_xyz for n in truth])).astype(int)
+    assert is_nodule[tuple(irc.T)].tolist() == [True, True]
 
 
 def test_count_makes_several_patients(tmp_path: Path) -> None:

@@ -26,7 +26,18 @@ def test_a_wrong_key_stops_before_any_data_is_read(
 
 def test_a_missing_host_is_named(smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert (
-        code_of("train", smoke, "--set", 'data.hosts=["no.mha"]', "--set", "data.lidc=", "--runs", tmp_path)
+        code_of(
+            "train",
+            smoke,
+            "--set",
+            'data.hosts=["no.mha"]',
+            "--set",
+            "data.validation_hosts=[]",
+            "--set",
+            "data.lidc=",
+            "--runs",
+            tmp_path,
+        )
         == 1
     )
     assert "no.mha: no such file or folder" in capsys.readouterr().err

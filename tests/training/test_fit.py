@@ -63,7 +63,8 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
                 "seed": 0,
                 "data": {
                     "lidc": "" if segmentation else str(shared_data / "lidc"),
-                    "cubes": "", "cube_patients": "", "hosts": [str(scans / "phantom-0.mhd")], "scans": [],
+                    "cubes": "", "cube_patients": "", "hosts": [str(scans / "phantom-0.mhd")],
+                    "validation_hosts": [str(scans / "phantom-0.mhd")], "scans": [],
                     "annotations": str(scans / "annotations.csv"), "excluded": "",
                     "candidates": str(scans / "candidates.csv"), "credits": ["a phantom"],
                     "train_folds": [], "validation_folds": [6], "shape_irc": [32, 32, 32], "cube_share": 0.0,
