@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +20,7 @@ from p2ch_luna.datasets.patches import CubePatches, implant_randomly, pick
 from p2ch_luna.datasets.scans import LabelledScan
 from p2ch_luna.findings import Candidate, Nodule
 from p2ch_luna.geometry import AIR_HU, crop_around
+from p2ch_luna.metrics.matching import effective_diameter_mm
 
 JITTER_MM = 2.0  # standard deviation of a candidate's centre about the nodule's
 BENIGN, MALIGNANT = 2.5, 3.5  # mean ratings up to and from which a nodule has a label; between: none
@@ -50,15 +53,15 @@ def label_candidates(
 ) -> list[Candidate]:
     """Say of each candidate whether it is a nodule, by the hit rule of the score; drop the excluded."""
 
-    def hits(candidate: Candidate, truth: Sequence[Nodule]) -> bool:
-        return any(
-            candidate.series_uid == nodule.series_uid
-            and math.dist(candidate.center_xyz, nodule.center_xyz) < abs(nodule.diameter_mm) / 2
-            for nodule in truth
-        )
+    def hit_by(truth: Sequence[Nodule]) -> Callable[[Candidate], bool]:
+        of_series = defaultdict(list)
+        for nodule in truth:
+            of_series[nodule.series_uid].append((nodule.center_xyz, effective_diameter_mm(nodule) / 2))
+        return lambda c: any(math.dist(c.center_xyz, xyz) < r for xyz, r in of_series[c.series_uid])
 
-    labelled = [replace(c, is_nodule=hits(c, nodules)) for c in candidates]
-    return [c for c in labelled if c.is_nodule or not hits(c, excluded)]
+    is_nodule, is_excluded = hit_by(nodules), hit_by(excluded)
+    labelled = [replace(c, is_nodule=is_nodule(c)) for c in candidates]
+    return [c for c in labelled if c.is_nodule or not is_excluded(c)]
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ class CropDataset(Dataset[CropSample]):
     """Crop `i` depends on the seed and on `i` alone. Every second one is a nodule.
 
     nodules: set into `scans` at random places.   cubes: nodules in their own surroundings.
-    candidates: places of the scans that a segmentation proposed, nodules and others.
+    candidates: places of the scans that a segmentation proposed; those that are no nodules are used.
     """
 
     scans: Sequence[LabelledScan]
@@ -98,10 +101,9 @@ class CropDataset(Dataset[CropSample]):
         if self.cubes is not None and rng.random() < self.cube_share:
             hu, _ = self.cubes.draw(self.shape_irc, rng)
             return hu, float("nan"), float("nan")
-        known = [c for c in self.candidates if c.is_nodule]
-        if known and (rng.random() < self.own_share or not self.nodules):
-            candidate = pick(known, rng)
-            return self._crop_at(candidate, rng), float("nan"), candidate.diameter_mm
+        if self._own and (rng.random() < self.own_share or not self.nodules):
+            scan, center = pick(self._own, rng)
+            return self._crop(scan, center, rng), float("nan"), float("nan")
         return self._implanted(rng)
 
     def _implanted(self, rng: np.random.Generator) -> Crop:
@@ -122,9 +124,8 @@ class CropDataset(Dataset[CropSample]):
     def _other(self, rng: np.random.Generator) -> Crop:
         if self.cubes is not None and rng.random() < self.cube_share:
             return self.cubes.draw_other(self.shape_irc, rng), float("nan"), float("nan")
-        known = [c for c in self.candidates if c.is_nodule is False]
-        if known and rng.random() >= self.random_share:
-            hu = self._crop_at(pick(known, rng), rng)
+        if self._others and rng.random() >= self.random_share:
+            hu = self._crop(*pick(self._others, rng), rng)
         else:
             scan = pick(self.scans, rng)
             free = scan.lung_voxels[scan.labels.ravel()[scan.lung_voxels] == 0]
@@ -140,7 +141,22 @@ class CropDataset(Dataset[CropSample]):
         squared = sum((axis - n // 2) ** 2 for axis, n in zip(axes, hu.shape, strict=True))
         implant_randomly(hu, np.zeros(hu.shape, np.uint8), squared > OFF_MIDDLE_MM**2, self.nodules, 1, rng)
 
-    def _crop_at(self, candidate: Candidate, rng: np.random.Generator) -> NDArray[np.int16]:
-        scan = next(s for s in self.scans if s.series_uid == candidate.series_uid)
-        center = scan.prepared.ct.geometry.to_irc(candidate.center_xyz)
-        return crop_around(scan.hu, center + rng.normal(0, JITTER_MM, 3), self.shape_irc, AIR_HU)
+    def _crop(
+        self, scan: LabelledScan, center_irc: NDArray[np.float64], rng: np.random.Generator
+    ) -> NDArray[np.int16]:
+        return crop_around(scan.hu, center_irc + rng.normal(0, JITTER_MM, 3), self.shape_irc, AIR_HU)
+
+    @cached_property
+    def _own(self) -> list[tuple[LabelledScan, NDArray[np.float64]]]:
+        """The scans' own nodules, found by a segmentation or not."""
+        return [(scan, center) for scan in self.scans for center in scan.nodule_centers_irc]
+
+    @cached_property
+    def _others(self) -> list[tuple[LabelledScan, NDArray[np.float64]]]:
+        """What was proposed and is no nodule."""
+        scans = {scan.series_uid: scan for scan in self.scans}
+        return [
+            (scans[c.series_uid], scans[c.series_uid].prepared.ct.geometry.to_irc(c.center_xyz))
+            for c in self.candidates
+            if c.is_nodule is False
+        ]

@@ -17,6 +17,7 @@ from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, HuArray, ImageGeometry
 from p2ch_luna.io.lidc import LidcNodule, NoduleCrop, load_crop, read_lidc_nodules
 from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.metrics.matching import effective_diameter_mm
 
 FEATHER_MM = 2.0  # over which the crop fades into the host outside the nodule's mask
 AERATED_HU = -650.0  # a place for a nodule is lung with air in it, not vessel, not wall
@@ -137,7 +138,7 @@ def choose_places(
     """
     aerated = prepared.lung & (ndimage.uniform_filter(prepared.ct.hu.astype(np.float32), 3) < AERATED_HU)
     voxels = np.argwhere(aerated)
-    taken = [(np.asarray(n.center_xyz), n.diameter_mm / 2) for n in avoid]
+    taken = [(np.asarray(n.center_xyz), effective_diameter_mm(n) / 2) for n in avoid]
     places: list[tuple[float, float, float]] = []
     for radius in radii_mm:
         for _ in range(1000):

@@ -17,6 +17,7 @@ from p2ch_luna.findings import Nodule
 from p2ch_luna.io import read_ct
 from p2ch_luna.io.scan_cache import ScanCache, scan_key
 from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.metrics.matching import effective_diameter_mm
 
 SPACING_MM = 1.0  # of every patch and crop that a network sees
 MARGIN_MM = 10.0  # kept round the lungs
@@ -112,7 +113,7 @@ def label_scan(
 
 
 def _paint_ball(labels: NDArray[np.uint8], prepared: PreparedCt, nodule: Nodule, label: int) -> None:
-    radius_mm = (nodule.diameter_mm if nodule.diameter_mm > 0 else 10.0) / 2
+    radius_mm = effective_diameter_mm(nodule) / 2
     center = prepared.ct.geometry.to_irc(nodule.center_xyz)
     reach = radius_mm / prepared.ct.geometry.spacing_irc
     low = np.clip(np.floor(center - reach).astype(int), 0, labels.shape)

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.models.precision import autocast
-
-Network = TypeVar("Network", bound=nn.Module)
+from p2ch_luna.models.precision import Network, autocast, on_device
 
 
 def ready(model: Network, device: torch.device) -> Network:
-    """The model on its device, in evaluation mode, its weights laid out as 3-D convolutions want them."""
-    model = model.eval().to(device)
-    if device.type == "mps":  # knows no channels-last layout of five axes
-        return model
-    return model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]
+    """The model on its device, in evaluation mode, in the memory layout that is fast there."""
+    return on_device(model.eval(), device)
 
 
 @contextmanager

@@ -42,7 +42,8 @@ def propose(
 
     The voxels from `threshold` form components. Each core of a component, its connected voxels from
     `mask_threshold`, is a candidate, so nodules that touch faintly stay apart; its voxels give centre
-    and volume. A component without a core is one candidate by itself. Nothing is eroded.
+    and volume. A component without a core is one candidate by itself, as large as its voxels from
+    `mask_threshold`, or where it has none, as all of it. Nothing is eroded.
     """
     irc = np.argwhere(probability >= settings.threshold)
     if not len(irc):
@@ -54,6 +55,8 @@ def propose(
         return np.bincount(group, values, n_groups + 1)[1:].astype(np.float64)
 
     n_voxels, mass = per_group(np.ones(len(irc))), per_group(weight)
+    n_sure = per_group((weight >= settings.mask_threshold).astype(float))
+    size = np.where(n_sure > 0, n_sure, n_voxels).astype(int)
     center_irc = np.stack([per_group(weight * irc[:, axis]) for axis in range(3)], axis=1) / mass[:, None]
     score = np.zeros(n_groups + 1)
     np.maximum.at(score, group, weight)
@@ -61,9 +64,7 @@ def propose(
     near = per_group(near_lung[tuple(irc.T)].astype(np.float64))
     kept = np.flatnonzero(near >= SHARE_NEAR_LUNG * n_voxels)
     kept = kept[np.argsort(-score[1:][kept], kind="stable")][: settings.max_candidates]
-    return [
-        _candidate(series_uid, geometry, center_irc[k], float(score[k + 1]), int(n_voxels[k])) for k in kept
-    ]
+    return [_candidate(series_uid, geometry, center_irc[k], float(score[k + 1]), int(size[k])) for k in kept]
 
 
 def _group(

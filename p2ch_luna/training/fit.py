@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,28 +12,24 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torch.utils.data import DataLoader, Dataset
 from torch.utils.tensorboard import SummaryWriter
 
 from p2ch_luna.config import DataConfig, RunConfig
 from p2ch_luna.datasets.augment import Augmentation
-from p2ch_luna.datasets.candidates import CropDataset
 from p2ch_luna.datasets.collection import Share, Sources, load_share
-from p2ch_luna.datasets.patches import CubePatches, PatchDataset, PatchSource, ScanPatches
 from p2ch_luna.datasets.splits import N_FOLDS
 from p2ch_luna.errors import LunaError
-from p2ch_luna.io import read_candidates
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.build import build_model
 from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.precision import on_device
 from p2ch_luna.training import run_dir
 from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.loop import EpochResult, train_one_epoch
-from p2ch_luna.training.nodule import augment_crops, evaluate_nodule, nodule_loss
 from p2ch_luna.training.optim import make_optimizer, warmup_cosine
-from p2ch_luna.training.segmentation import augment_patches, evaluate_segmentation, segmentation_loss
+from p2ch_luna.training.state import State
+from p2ch_luna.training.tasks import TASKS, Sampling, Task
 
 VALIDATION_SEED = 20_000  # away from any training seed; the same patches in every epoch and run
 
@@ -51,55 +47,6 @@ class Listener(Protocol):
         """An epoch was done and validated."""
 
 
-@dataclass(frozen=True)
-class Task:
-    """What differs between the tasks."""
-
-    make_dataset: Callable[[RunConfig, Share, int, int], Dataset[Any]]  # (…, samples, seed)
-    loss: Callable[..., dict[str, torch.Tensor]]
-    augment: Callable[..., Any]
-    evaluate: Callable[..., Evaluation]
-
-
-_NO_NODULE = "no nodule in these folds: wanted data.lidc, data.cubes or data.annotations with some"
-
-
-def _patches(config: RunConfig, share: Share, samples: int, seed: int) -> PatchDataset:
-    sources: list[PatchSource] = [ScanPatches(share.scans, share.nodules)]
-    shares = [1.0]
-    if share.cubes:
-        sources.append(CubePatches(share.cubes, share.nodules))
-        shares = [1 - config.data.cube_share, config.data.cube_share]
-    if not (share.nodules or share.cubes or any(scan.labels.any() for scan in share.scans)):
-        raise LunaError(_NO_NODULE)
-    return PatchDataset(sources, shares, config.data.shape_irc, samples, seed)
-
-
-def _crops(config: RunConfig, share: Share, samples: int, seed: int) -> CropDataset:
-    path = config.data.candidates
-    here = {scan.series_uid for scan in share.scans}
-    candidates = [c for c in read_candidates(Path(path)) if c.series_uid in here] if path else []
-    cubes = CubePatches(share.cubes, (), largest_shift=3) if share.cubes else None
-    if not (share.nodules or any(c.is_nodule for c in candidates)):
-        raise LunaError(_NO_NODULE)
-    return CropDataset(
-        share.scans,
-        share.nodules,
-        cubes,
-        candidates,
-        config.data.shape_irc,
-        samples,
-        seed,
-        cube_share=config.data.cube_share,
-    )
-
-
-TASKS = {
-    "segmentation": Task(_patches, segmentation_loss, augment_patches, evaluate_segmentation),
-    "nodule": Task(_crops, nodule_loss, augment_crops, evaluate_nodule),
-}
-
-
 def sources_of(data: DataConfig, hosts: Sequence[str]) -> Sources:
     """The data table as the data sets want it: empty strings are absent."""
 
@@ -115,43 +62,6 @@ def sources_of(data: DataConfig, hosts: Sequence[str]) -> Sources:
         annotations=path(data.annotations),
         excluded=path(data.excluded),
     )
-
-
-@dataclass(eq=False)
-class State:
-    """All that a checkpoint holds."""
-
-    model: nn.Module
-    optimizer: Optimizer
-    scheduler: LRScheduler
-    generator: torch.Generator  # of the augmentation
-    epoch: int = 0  # done
-    best: float = float("-inf")
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint."""
-        run_dir.save_checkpoint(
-            path,
-            {
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scheduler": self.scheduler.state_dict(),
-                "generator": self.generator.get_state(),
-                "torch_rng": torch.get_rng_state(),
-                "epoch": self.epoch,
-                "best": self.best,
-            },
-        )
-
-    def load(self, path: Path, device: torch.device) -> None:
-        """Go on from a checkpoint."""
-        saved = run_dir.load_checkpoint(path, device)
-        self.model.load_state_dict(saved["model"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scheduler.load_state_dict(saved["scheduler"])
-        self.generator.set_state(saved["generator"].cpu())
-        torch.set_rng_state(saved["torch_rng"].cpu())
-        self.epoch, self.best = saved["epoch"], saved["best"]
 
 
 def fit(
@@ -197,12 +107,16 @@ def _seed(seed: int) -> None:
 
 
 def _start(config: RunConfig, device: torch.device) -> State:
-    model = build_model(config.model.name, _arguments(config))
-    model = model.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    model = on_device(build_model(config.model.name, _arguments(config)), device)
     optimizer = make_optimizer(model, config.optim.lr, config.optim.weight_decay)
     total = config.loop.epochs * config.loop.steps_per_epoch
     scheduler = warmup_cosine(optimizer, config.optim.warmup_steps, total)
     return State(model, optimizer, scheduler, torch.Generator().manual_seed(config.seed))
+
+
+def _sampling(config: RunConfig) -> Sampling:
+    candidates = Path(config.data.candidates) if config.data.candidates else None
+    return Sampling(config.data.shape_irc, config.data.cube_share, candidates)
 
 
 def _arguments(config: RunConfig) -> dict[str, Any]:
@@ -220,25 +134,21 @@ def _train_epoch(
 ) -> EpochResult:
     loop = config.loop
     n_samples = loop.steps_per_epoch * loop.batch_size
-    dataset = task.make_dataset(config, share, n_samples * loop.epochs, config.seed)
+    dataset = task.make_dataset(share, _sampling(config), n_samples * loop.epochs, config.seed)
     first = epoch * n_samples  # every epoch has new samples, and a resumed one the same
     loader = _loader(config, dataset, range(first, first + n_samples), device)
     how = Augmentation(**config.augmentation.model_dump())
     total = loop.epochs * loop.steps_per_epoch
     done = iter(range(epoch * loop.steps_per_epoch + 1, total + 1))
-
-    def augmented() -> Iterator[Any]:
-        for batch in loader:
-            yield task.augment(batch, how, state.generator)
-
     return train_one_epoch(
         state.model,
         partial(task.loss, loss_weights=config.loss),
-        augmented(),
+        loader,
         state.optimizer,
         state.scheduler,
         clip_norm=config.optim.clip_norm,
         device=device,
+        augment=lambda batch: task.augment(batch, how, state.generator),
         on_step=lambda losses: listener.step(next(done), total, losses),
     )
 
@@ -247,7 +157,7 @@ def _validate(
     config: RunConfig, task: Task, share: Share, model: nn.Module, device: torch.device
 ) -> Evaluation:
     n_samples = config.loop.validation_samples
-    dataset = task.make_dataset(config, share, n_samples, VALIDATION_SEED)
+    dataset = task.make_dataset(share, _sampling(config), n_samples, VALIDATION_SEED)
     loader = _loader(config, dataset, range(n_samples), device)
     return task.evaluate(model, loader, device, config.loss)
 
@@ -285,6 +195,11 @@ def _log(
 
 def _keep(run: Path, state: State, evaluation: Evaluation, epoch: int) -> None:
     score = evaluation.metrics[evaluation.best_by]
+    if not math.isfinite(score):
+        raise LunaError(
+            f"validation/{evaluation.best_by} is {score} after epoch {epoch + 1}; wanted a number: "
+            "are there nodules and other places in data.validation_folds?"
+        )
     is_best = score > state.best
     state.epoch, state.best = epoch + 1, max(score, state.best)
     state.save(run / run_dir.LAST)
@@ -299,8 +214,6 @@ def _save_best(
     config: RunConfig, run: Path, model: nn.Module, device: torch.device, train: Share, validation: Share
 ) -> Path:
     best = run_dir.load_checkpoint(run / run_dir.BEST, device)
-    if not best["metrics"]:
-        raise LunaError(f"{run / run_dir.BEST}: holds no metrics; wanted those of its epoch")
     model.load_state_dict(best["model"])
     rest = set(range(N_FOLDS)) - set(config.data.train_folds) - set(config.data.validation_folds)
     card = ModelCard(
@@ -313,7 +226,7 @@ def _save_best(
             "validation": validation.patients,
             "untouched folds": [str(fold) for fold in sorted(rest)],
         },
-        metrics={**best["metrics"], "epoch": best["epoch"]},
+        metrics={k: v for k, v in best["metrics"].items() if math.isfinite(v)} | {"epoch": best["epoch"]},
         software=run_dir.software(),
     )
     save_model(run / run_dir.MODEL, model, card)

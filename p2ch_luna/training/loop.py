@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from p2ch_luna.errors import LunaError
 
 # A batch in, already on the device, to the parts of its loss; their sum is minimised.
 BatchLoss = Callable[[nn.Module, Any], Mapping[str, Tensor]]
+GRADIENT_NORM = "gradient_norm"
 CHECK_EVERY = 20  # steps between looks at the loss: each look makes a GPU wait
 
 
@@ -56,53 +58,48 @@ def train_one_epoch(
     *,
     clip_norm: float,
     device: torch.device,
+    augment: Callable[[Any], Any],
     on_step: Callable[[dict[str, float]], None],
 ) -> EpochResult:
-    """Train on the batches; `on_step` hears the losses of every step, `CHECK_EVERY` steps late at most.
+    """Train on the batches, augmented on the device; `on_step` hears the losses of every step.
 
-    Stops with a LunaError at a loss that is not finite; nothing has been saved since it was.
+    Stops with a LunaError at a loss or gradient that is not finite, at most `CHECK_EVERY` steps late and
+    before the epoch ends, so that no checkpoint is written of it.
     """
     model.train()
     pending: list[dict[str, Tensor]] = []
     history: list[dict[str, float]] = []
-    norms: list[Tensor] = []
-    waiting, n_samples, start = 0.0, 0, time.perf_counter()
-    asked = start
+    waiting, n_samples = 0.0, 0
+    start = asked = time.perf_counter()
     for batch in batches:
         waiting += time.perf_counter() - asked
-        losses, norm = train_step(
-            model, batch_loss, to_device(batch, device), optimizer, scheduler, clip_norm
-        )
-        pending.append(losses)
-        norms.append(norm)
+        batch = augment(to_device(batch, device))
+        losses, norm = train_step(model, batch_loss, batch, optimizer, scheduler, clip_norm)
+        pending.append({**losses, GRADIENT_NORM: norm})
         n_samples += len(batch[0])
         if len(pending) == CHECK_EVERY:
             history += _checked(pending, on_step)
         asked = time.perf_counter()
     history += _checked(pending, on_step)
     seconds = time.perf_counter() - start
-    names = history[0] if history else {}
-    return EpochResult(
-        losses={name: sum(h[name] for h in history) / len(history) for name in names},
-        gradient_norm=float(torch.stack(norms).mean()),
-        samples_per_second=n_samples / seconds,
-        waiting_share=waiting / seconds,
-    )
+    means = {name: sum(h[name] for h in history) / len(history) for name in history[0]}
+    norm_mean = means.pop(GRADIENT_NORM)
+    return EpochResult(means, norm_mean, n_samples / seconds, waiting / seconds)
 
 
 def _checked(
     pending: list[dict[str, Tensor]], on_step: Callable[[dict[str, float]], None]
 ) -> list[dict[str, float]]:
-    """Bring losses to the host, refuse what is not finite, pass them on; empties `pending`."""
+    """Bring figures to the host, refuse what is not finite, pass on the losses; empties `pending`."""
     done = []
-    for losses in pending:
-        values = {name: float(loss) for name, loss in losses.items()}
-        if not all(abs(v) < float("inf") for v in values.values()):  # NaN compares false
+    for figures in pending:
+        values = {name: float(figure) for name, figure in figures.items()}
+        if not all(math.isfinite(v) for v in values.values()):
             raise LunaError(
-                f"the loss became {values}; wanted finite numbers. The checkpoints are from before; "
+                f"training diverged: {values}; wanted finite numbers. The checkpoints are from before; "
                 "try a lower optim.lr or a lower optim.clip_norm"
             )
-        on_step(values)
+        on_step({name: value for name, value in values.items() if name != GRADIENT_NORM})
         done.append(values)
     pending.clear()
     return done

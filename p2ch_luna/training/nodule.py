@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from p2ch_luna.datasets.augment import Augmentation, degrade, draw, turn
 from p2ch_luna.datasets.candidates import CropSample
 from p2ch_luna.metrics.binary import roc_auc
+from p2ch_luna.models.classifier import Verdict
 from p2ch_luna.models.precision import autocast
 from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.loop import to_device
@@ -24,7 +25,14 @@ N_PICTURES = 12
 def nodule_loss(model: nn.Module, batch: CropSample, loss_weights: Mapping[str, float]) -> dict[str, Tensor]:
     """Cross-entropy of both heads, each times its weight; malignancy only where it is known."""
     with autocast(batch.hu.device):
-        verdict = model(batch.hu)
+        verdict: Verdict = model(batch.hu)
+    return loss_of_verdict(verdict, batch, loss_weights)
+
+
+def loss_of_verdict(
+    verdict: Verdict, batch: CropSample, loss_weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """The parts of the loss, from what the model said of the batch."""
     return {
         "nodule": loss_weights["nodule"] * masked_bce(verdict.nodule_logit, batch.is_nodule),
         "malignancy": loss_weights["malignancy"] * masked_bce(verdict.malignancy_logit, batch.malignancy),
@@ -51,9 +59,9 @@ def evaluate_nodule(
     crops: list[NDArray[np.float32]] = []
     for batch in batches:
         moved = to_device(batch, device)
-        losses.append(float(sum(nodule_loss(model, moved, loss_weights).values())))
         with autocast(device):
             verdict = model(moved.hu)
+        losses.append(float(sum(loss_of_verdict(verdict, moved, loss_weights).values())))
         scores = [logit.float().sigmoid().cpu() for logit in verdict]
         columns.append(
             torch.stack([batch.is_nodule, batch.malignancy, batch.diameter_mm, *scores], dim=1).numpy()

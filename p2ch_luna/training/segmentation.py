@@ -31,6 +31,11 @@ def segmentation_loss(
     """Focal and Dice, each times its weight."""
     with autocast(batch.hu.device):
         logit = model(batch.hu)
+    return loss_of_logit(logit, batch, loss_weights)
+
+
+def loss_of_logit(logit: Tensor, batch: PatchSample, loss_weights: Mapping[str, float]) -> dict[str, Tensor]:
+    """The parts of the loss, from what the model said of the batch."""
     return {
         "focal": loss_weights["focal"] * focal_loss(logit, batch.mask, batch.weight),
         "dice": loss_weights["dice"] * dice_loss(logit, batch.mask, batch.weight),
@@ -61,9 +66,10 @@ def evaluate_segmentation(
     n_patches = 0
     for batch in batches:
         moved = to_device(batch, device)
-        losses.append(float(sum(segmentation_loss(model, moved, loss_weights).values())))
         with autocast(device):
-            probability = model(moved.hu).float().sigmoid().cpu().numpy()[:, 0]
+            logit = model(moved.hu)
+        losses.append(float(sum(loss_of_logit(logit, moved, loss_weights).values())))
+        probability = logit.float().sigmoid().cpu().numpy()[:, 0]
         for hu, mask, weight, p in zip(*(t.numpy()[:, 0] for t in batch), probability, strict=True):
             truth = mask > 0
             found, false = match_components(p, truth, weight == 0)

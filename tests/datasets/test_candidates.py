@@ -5,8 +5,9 @@ import pytest
 
 from p2ch_luna.datasets.candidates import CropDataset, label_candidates, malignancy_label
 from p2ch_luna.datasets.implant import Implantable
-from p2ch_luna.datasets.scans import LabelledScan
+from p2ch_luna.datasets.scans import LabelledScan, label_scan
 from p2ch_luna.findings import Candidate, Nodule
+from p2ch_luna.lungs import PreparedCt
 
 
 def candidate(x: float, is_nodule: bool | None = None, series_uid: str = "1.2.3") -> Candidate:
@@ -51,6 +52,19 @@ def test_a_non_nodule_is_cut_at_its_candidate(scan: LabelledScan, nodule: Implan
     dataset = crops(scan, [nodule], [candidate(0.0, is_nodule=False)])
     off = [np.argwhere(dataset[i].hu[0].numpy() == 77) - 16 for i in range(1, 20, 2)]
     assert all(len(o) == 1 and np.abs(o).max() <= 8 for o in off)
+
+
+def test_a_scans_own_nodules_are_nodules_without_any_implant(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared, [Nodule("1.2.3", (0.0, -10.0, -255.0), 8.0)])
+    prepared.ct.hu[scan.labels == 1] = 77
+    dataset = crops(scan, [], [])
+    bright = [np.argwhere(dataset[i].hu[0].numpy() == 77).mean(axis=0) - 16 for i in range(0, 20, 2)]
+    assert np.abs(bright).max() <= 8
+
+
+def test_a_negative_diameter_counts_as_10_mm() -> None:
+    excluded = [Nodule("1.2.3", (0.0, -10.0, -255.0), -1.0)]
+    assert [c.center_xyz[0] for c in label_candidates([candidate(4.9), candidate(5.1)], [], excluded)] == [5.1]
 
 
 def test_candidates_are_labelled_by_the_hit_rule() -> None:

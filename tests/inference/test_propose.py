@@ -53,6 +53,19 @@ def test_the_score_is_the_highest_probability(probability: NDArray[np.float32]) 
     assert [c.probability for c in candidates(probability)] == [0.875]
 
 
+def test_a_small_core_counts_without_its_halo(probability: NDArray[np.float32]) -> None:
+    probability[8:13, 18:23, 28:33] = 0.2
+    probability[10, 20, 30:32] = 0.8  # two voxels: no core of its own, but they are the nodule
+    (found,) = candidates(probability)
+    assert found.volume_mm3 == pytest.approx(2.0)
+
+
+def test_a_faint_candidate_is_as_large_as_all_of_it(probability: NDArray[np.float32]) -> None:
+    probability[9:12, 19:22, 29:32] = 0.3
+    (found,) = candidates(probability)
+    assert found.volume_mm3 == pytest.approx(27.0)
+
+
 def test_the_volume_counts_voxels_of_the_mask(probability: NDArray[np.float32]) -> None:
     probability[8:13, 18:23, 28:33] = 0.2
     probability[9:12, 19:22, 29:32] = 0.8

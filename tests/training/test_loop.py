@@ -35,6 +35,7 @@ def epoch(model: nn.Module, batches: list[Pair], lr: float = 0.05) -> tuple[list
         scheduler,
         clip_norm=10.0,
         device=torch.device("cpu"),
+        augment=lambda batch: batch,
         on_step=lambda values: losses.append(values["squared"]),
     )
     return losses, result.losses["squared"]
@@ -56,13 +57,26 @@ def test_every_step_is_heard_and_the_mean_is_theirs() -> None:
 
 def test_a_loss_that_is_not_a_number_stops_the_training() -> None:
     bad = [*line()[:3], Pair(torch.full((16, 1), float("nan")), torch.zeros(16, 1))]
-    with pytest.raises(LunaError, match=r"the loss became \{'squared': nan\}; wanted finite numbers"):
+    with pytest.raises(LunaError, match=r"training diverged: \{'squared': nan.*wanted finite numbers"):
         epoch(nn.Linear(1, 1), bad)
 
 
 def test_an_infinite_loss_stops_the_training() -> None:
     with pytest.raises(LunaError, match="inf"):
         epoch(nn.Linear(1, 1), [Pair(torch.full((16, 1), 1e30), torch.zeros(16, 1))])
+
+
+def test_a_gradient_that_is_not_finite_stops_the_training() -> None:
+    def root(model: nn.Module, batch: Pair) -> dict[str, Tensor]:  # finite at 0, its slope is not
+        return {"squared": (0 * model(batch.x)).abs().sqrt().mean()}
+
+    model = nn.Linear(1, 1)
+    optimizer = make_optimizer(model, 0.1, 0.0)
+    with pytest.raises(LunaError, match=r"'squared': 0.0, 'gradient_norm': nan"):
+        train_one_epoch(
+            model, root, line()[:2], optimizer, warmup_cosine(optimizer, 1, 2), clip_norm=1.0,
+            device=torch.device("cpu"), augment=lambda batch: batch, on_step=lambda _: None,
+        )  # fmt: skip
 
 
 def test_the_gradient_is_clipped() -> None:
