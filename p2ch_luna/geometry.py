@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 AIR_HU = -1000.0
+PADDING_HU = -1024  # scanners fill what they did not see with -1024, -2000, -3024, …: it counts as this
 LUNG_WINDOW_HU = (-1350.0, 150.0)  # black and white of a picture, as a radiologist looks at lungs
 HuArray = NDArray[np.int16] | NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)

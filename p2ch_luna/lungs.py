@@ -10,24 +10,24 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from p2ch_luna.geometry import CtVolume, ImageGeometry, crop_box, resample, to_canonical
+from p2ch_luna.geometry import PADDING_HU, CtVolume, ImageGeometry, crop_box, resample, to_canonical
 
-PREPARE_VERSION = 1  # to be raised with every change that alters what `prepare` returns: caches go by it
+PREPARE_VERSION = 2  # to be raised with every change that alters what `prepare` returns: caches go by it
 
 COARSE_MM = 2.0
-PADDING_HU = -1024  # scanners fill what they did not see with this or less
 LUNG_BELOW_HU = -350.0  # a mean of lung and the vessels, interstitium and pathology in it
 OUTSIDE_BELOW_HU = -930.0  # the air round the body, also where noise that is cut off at -1024 lifts it
 GAS_BELOW_HU = -950.0
 MAX_GAS = 0.6  # of a lung's volume, above which it is bowel or stomach gas
-MAX_OPEN_WAYS = 0.1  # out of the body, on average over the voxels of a lung
+MAX_OPEN_WAYS = 0.5  # out of the body, on average over the voxels of a lung
 MIN_LUNG_ML = 200.0
 MIN_LUNG_SHARE = 0.1  # of the body in the image, if that is less: a few slices of a chest
 MIN_PART_ML = 3.0
 LARGE_PART = 0.2  # of the largest part: so large a part is lung wherever it lies
 MIN_BODY_ML = 50.0
+SKIN_VOXELS = 2  # over so many tissue shades into the air around it
 CLOSING_MM = 30.0  # brings in masses on the pleura and at the hilum up to about twice this wide
-RIM_MM = 2.0  # added all round: a mask edge is no place for a nodule
+RIM_MM = 2.0  # added all round, a voxel at least: a mask edge is no place for a nodule
 
 Mask = NDArray[np.bool_]
 
@@ -98,7 +98,7 @@ def prepare(ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0) -> P
     """Find the lungs, cut out their box and bring it to one spacing."""
     lungs = find_lungs(ct)
     box = _lung_box(to_canonical(ct), lungs, margin_mm)
-    hu = np.clip(box.hu, PADDING_HU, np.iinfo(np.int16).max).astype(np.int16)
+    hu = np.rint(np.clip(box.hu, PADDING_HU, np.iinfo(np.int16).max)).astype(np.int16)
     scaled = resample(replace(box, hu=hu), spacing_mm)
     return PreparedCt(scaled, lungs.mask_on(scaled.geometry, scaled.hu.shape), lungs.warning)
 
@@ -126,9 +126,10 @@ def find_lungs(ct: CtVolume) -> Lungs:
     tissue = _largest_part(~air)
     padding = ndimage.binary_dilation(around & (hu < PADDING_HU + 1), _IN_PLANE)
     open_ways = _open_ways(tissue, around & ~padding)
-    around = ndimage.binary_dilation(around, _IN_PLANE, iterations=2, mask=air)  # skin shades into it
-    lung = _choose_lungs(air & ~around, around, open_ways, hu, voxel_ml)
-    body = tissue | (open_ways <= 1) & ~around
+    skin = ndimage.binary_dilation(around, _IN_PLANE, iterations=SKIN_VOXELS, mask=air)
+    lung = _choose_lungs(air & ~skin, skin, open_ways, hu, voxel_ml)
+    lung = ndimage.binary_dilation(lung, _IN_PLANE, iterations=SKIN_VOXELS, mask=air & ~around)
+    body = tissue | (open_ways <= 1) & ~skin
     lung_ml, body_ml = (np.count_nonzero(region) * voxel_ml for region in (lung, body))
     wanted_ml = min(MIN_LUNG_ML, MIN_LUNG_SHARE * body_ml)
     if lung.any() and lung_ml >= wanted_ml:
@@ -190,11 +191,11 @@ def _open_ways(tissue: Mask, outside: Mask) -> NDArray[np.int8]:
 
 
 def _choose_lungs(
-    air: Mask, around: Mask, open_ways: NDArray[np.int8], hu: NDArray[np.float32], voxel_ml: float
+    air: Mask, skin: Mask, open_ways: NDArray[np.int8], hu: NDArray[np.float32], voxel_ml: float
 ) -> Mask:
     """The components of air that are lung: the largest inside the body that is not gas, and others with it.
 
-    Small ones must not lie below it, as bowel does, nor touch what is around the body, as folds of skin do.
+    Small ones must not lie below it, as bowel does, nor touch the skin, as the air in its folds does.
     """
     labels, count = ndimage.label(air)
     voxels = np.nonzero(air)
@@ -209,7 +210,7 @@ def _choose_lungs(
         return np.zeros_like(air)
     largest = np.where(is_lung, size, 0).argmax()
     is_beside = height >= np.percentile(voxels[0][label == largest], 5)
-    is_beside[labels[ndimage.binary_dilation(around)]] = False
+    is_beside[labels[ndimage.binary_dilation(skin)]] = False
     is_lung &= is_beside | (size >= LARGE_PART * size[largest])
     chosen: Mask = is_lung[labels]
     return chosen
@@ -221,7 +222,7 @@ def _complete(lung: Mask, spacing_irc: NDArray[np.float64]) -> Mask:
     for side in _sides(lung):
         (box,) = ndimage.find_objects(side.astype(np.int8))
         complete[box] |= _filled(side[box] | _closed(side[box], spacing_irc))
-    for axis, reach in enumerate(np.rint(RIM_MM / spacing_irc).astype(int)):
+    for axis, reach in enumerate(np.maximum(1, np.rint(RIM_MM / spacing_irc)).astype(int)):
         complete = ndimage.maximum_filter1d(complete, 2 * reach + 1, axis)
     return complete
 
@@ -245,13 +246,17 @@ def _sides(lung: Mask) -> Iterator[Mask]:
 
 
 def _closed(mask: Mask, spacing_irc: NDArray[np.float64]) -> Mask:
-    """Close with a ball of `CLOSING_MM`, on a grid coarser again; the image is continued outside."""
+    """Close with a ball of `CLOSING_MM`, on a grid coarser again; the image is continued outside.
+
+    The ball bulges into what it bridges, where the wall of the chest bulges out: thick fillings are grown.
+    """
     step = np.where(spacing_irc < 1.5 * COARSE_MM, 2, 1)
     spacing = spacing_irc * step
     reach = np.ceil(CLOSING_MM / spacing).astype(int) + 1
     low = np.pad(mask[tuple(slice(None, None, k) for k in step)], reach[:, None], mode="edge")
     near = ndimage.distance_transform_edt(~low, spacing) <= CLOSING_MM
     closed: Mask = ndimage.distance_transform_edt(near, spacing) > CLOSING_MM
+    closed |= ndimage.binary_dilation(ndimage.binary_opening(closed & ~low), iterations=2)
     for axis, n in enumerate(mask.shape):
         closed = closed.take(np.arange(n) // step[axis] + reach[axis], axis)
     return closed

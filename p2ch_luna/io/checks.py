@@ -10,9 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.geometry import CtVolume, HuArray, ImageGeometry
+from p2ch_luna.geometry import PADDING_HU, CtVolume, HuArray, ImageGeometry
 
-PADDING_HU = -1024  # scanners fill the corners with -2000, -3024, ...: all below this becomes this
 MIN_VOXELS = 8  # along each axis
 MIN_EXTENT_MM = 8.0  # along each axis: less shows no nodule with its surroundings
 AIR_BELOW_HU = -200  # every chest CT holds air; where no voxel is below this, the values are not HU

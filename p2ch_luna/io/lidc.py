@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Point
-from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.io.checks import make_geometry
+from p2ch_luna.io.whole import check_is_whole
 
 COLUMNS = ("name", "patient_id", "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "mean_malignancy")
 
@@ -99,15 +101,19 @@ def _read_pair(path: Path, name: str, diameter_mm: float, malignancy: float | No
         raise LunaError(f"{mask_path}: shape {mask.shape}; wanted that of {path.name}, {hu.shape}")
     if not mask.any():
         raise LunaError(f"{mask_path}: no voxel is set; wanted the nodule of {path.name}")
-    geometry = ImageGeometry(
-        np.array(image.GetOrigin()),
-        np.array(image.GetSpacing()),
-        np.array(image.GetDirection()).reshape(3, 3),
-    )
+    geometry = make_geometry(path, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     return NoduleCrop(name, CtVolume(name, hu, geometry), mask, diameter_mm, malignancy)
 
 
 def _read_image(path: Path) -> sitk.Image:
     if not path.is_file():
         raise LunaError(f"{path}: no such file; wanted a nodule crop")
-    return sitk.ReadImage(str(path))
+    try:
+        check_is_whole(path, ".nii.gz")
+        image = sitk.ReadImage(str(path))
+    except (OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise LunaError(f"{path}: cannot be read: {reason}; wanted a nodule crop") from error
+    if image.GetDimension() != 3:
+        raise LunaError(f"{path}: has {image.GetDimension()} dimensions; wanted a nodule crop of 3")
+    return image

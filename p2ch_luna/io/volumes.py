@@ -35,7 +35,7 @@ def read_ct(path: Path) -> CtVolume:
     if path.is_dir():
         return read_series(path)
     voxels, geometry = _read_image(path)
-    return make_ct(path, _stem(path), voxels, geometry)
+    return make_ct(path, series_stem(path), voxels, geometry)
 
 
 def write_ct(path: Path, ct: CtVolume) -> None:
@@ -68,8 +68,8 @@ def _suffix(path: Path, known: tuple[str, ...]) -> str:
     raise LunaError(f"{path}: {found}; expected one of {', '.join(known)}{hint}")
 
 
-def _stem(path: Path) -> str:
-    """The name without the suffix; only that goes, for a series uid is full of dots."""
+def series_stem(path: Path) -> str:
+    """The name of a scan's file without its suffix; only that goes, for a series uid is full of dots."""
     return path.name[: -len(_suffix(path, READABLE))]
 
 
