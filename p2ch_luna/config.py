@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from p2ch_luna.errors import LunaError
 
@@ -17,11 +17,14 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
+MODELS: Mapping[str, str] = {"segmentation": "segmentation_unet", "nodule": "nodule_classifier"}  # by task
+LOSS_PARTS: Mapping[str, set[str]] = {"segmentation": {"focal", "dice"}, "nodule": {"nodule", "malignancy"}}
+
 
 class Table(BaseModel):
     """One table of a config."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Table):
@@ -55,8 +58,15 @@ class ModelConfig(Table):
     """A network: a name of `models.build.BUILDERS` and what it is built with."""
 
     name: Literal["segmentation_unet", "nodule_classifier"]
-    widths: tuple[Count, ...]
+    widths: Annotated[tuple[Count, ...], Field(min_length=2, max_length=4)]  # each halves the grid; tiles: 16
     window_hu: tuple[float, float]
+
+    @field_validator("window_hu")
+    @classmethod
+    def _rises(cls, window_hu: tuple[float, float]) -> tuple[float, float]:
+        if not window_hu[0] < window_hu[1]:
+            raise ValueError("wanted low < high")
+        return window_hu
 
 
 class AugmentationConfig(Table):
@@ -92,13 +102,27 @@ class RunConfig(Table):
     """A whole run."""
 
     task: Literal["segmentation", "nodule"]
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]  # NumPy takes no other
     data: DataConfig
     model: ModelConfig
     augmentation: AugmentationConfig
     optim: OptimConfig
     loop: LoopConfig
     loss: dict[str, Positive]  # the weight of each part of the task's loss
+
+    @model_validator(mode="after")
+    def _fits_task(self) -> RunConfig:
+        if self.model.name != MODELS[self.task]:
+            raise ValueError(
+                f"model.name = {self.model.name!r}: task {self.task!r} wants {MODELS[self.task]!r}"
+            )
+        wanted = LOSS_PARTS[self.task]
+        if wrong := sorted(self.loss.keys() ^ wanted):
+            found = "unknown" if wrong[0] in self.loss else "missing"
+            raise ValueError(
+                f"loss.{wrong[0]} is {found}: task {self.task!r} wants {' and '.join(sorted(wanted))}"
+            )
+        return self
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> RunConfig:
@@ -142,8 +166,10 @@ def _set(tables: dict[str, Any], override: str) -> None:
 def _first_error(error: ValidationError) -> str:
     first = error.errors()[0]
     key = ".".join(map(str, first["loc"]))
+    if first["type"] == "value_error" and isinstance(first["input"], dict):
+        return str(first["ctx"]["error"])  # of a whole table: it names the key itself
     if first["type"] != "extra_forbidden":
-        return f"{key} = {first['input']!r}: {first['msg']}" if key else first["msg"]
+        return f"{key} = {first['input']!r}: {first['msg'].removeprefix('Value error, ')}"
     known = _keys_beside(first["loc"])
     near = difflib.get_close_matches(str(first["loc"][-1]), known, n=3)
     return (

@@ -48,11 +48,29 @@ def test_a_misspelt_key_names_the_right_one() -> None:
         ("data.train_folds=[0, 6]", r"fold 6 is in train_folds and in validation_folds"),
         ("data.shape_irc=[32, 40, 40]", r"shape_irc needs multiples of 16"),
         ("task=detection", r"task = 'detection'"),
+        ("task=nodule", r"model.name = 'segmentation_unet': task 'nodule' wants 'nodule_classifier'"),
+        ("model.name=nodule_classifier", r"model.name = .*: task 'segmentation' wants 'segmentation_unet'"),
+        ("model.window_hu=[400, -1000]", r"model.window_hu = \[400, -1000\]: wanted low < high"),
+        ("model.window_hu=[-inf, 400]", r"model.window_hu.0 = -inf: .*finite"),
+        ("model.widths=[]", r"model.widths = \[\]: .*at least 2"),
+        ("model.widths=[8, 8, 8, 8, 8]", r"model.widths = .*at most 4"),
+        ("loss={}", r"loss.dice is missing: task 'segmentation' wants dice and focal"),
+        ("loss.foo=1", r"loss.foo is unknown: task 'segmentation' wants dice and focal"),
+        ("loss.dice=inf", r"loss.dice = inf: .*finite"),
+        ("seed=-1", r"seed = -1: Input should be greater than or equal to 0"),
+        ("seed=4294967296", r"seed = 4294967296: Input should be less than 4294967296"),
+        ("optim.lr=inf", r"optim.lr = inf: .*finite"),
+        ("optim.weight_decay=nan", r"optim.weight_decay = nan: .*"),
     ],
 )
 def test_an_impossible_value_is_named(override: str, message: str) -> None:
     with pytest.raises(LunaError, match=message):
         load_config(SMOKE, [override])
+
+
+def test_what_is_wrong_in_a_table_is_told_without_the_table() -> None:
+    with pytest.raises(LunaError, match=r"smoke.toml: fold 6 is in train_folds and in validation_folds$"):
+        load_config(SMOKE, ["data.train_folds=[0, 6]"])
 
 
 def test_an_override_without_a_value_is_refused() -> None:

@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @output_option("Folder for the phantom and what is found in it.", default="demo-out")
-@click.option("--seed", type=int, default=0, show_default=True, help="Another seed is another patient.")
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Another seed is another patient.",
+)
 @click.option("--nodules", type=click.IntRange(1, 12), default=6, show_default=True)
 @device_option
 @threads_option
@@ -38,20 +44,22 @@ def demo(output: Path, seed: int, nodules: int, device: str, threads: int | None
 
     from p2ch_luna.cli.diagnose import run_diagnosis
     from p2ch_luna.datasets.phantom import make_phantom
+    from p2ch_luna.files import replacing
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.io import write_ct, write_mask, write_nodules
 
     use_threads(threads)
+    scan = output / "phantom.mhd"
     with progress() as stages:
-        stages.stage("making a phantom")
-        phantom = make_phantom(np.random.default_rng(seed), n_nodules=nodules)
-        output.mkdir(parents=True, exist_ok=True)
-        scan = output / "phantom.mhd"
-        write_ct(scan, phantom.ct)
-        write_nodules(output / "annotations.csv", phantom.truth)
-        write_mask(output / "nodules.nii.gz", phantom.nodule_labels, phantom.ct.geometry)
-        detector = NoduleDetector.load(device=pick_device(device))
-        report = run_diagnosis(detector, scan, output, stages)
+        with replacing(output / "annotations.csv") as table:  # opened first: a phantom takes long
+            stages.stage("networks")
+            detector = NoduleDetector.load(device=pick_device(device))
+            stages.stage("making a phantom")
+            phantom = make_phantom(np.random.default_rng(seed), n_nodules=nodules)
+            write_ct(scan, phantom.ct)
+            write_nodules(table, phantom.truth)
+            write_mask(output / "nodules.nii.gz", phantom.nodule_labels, phantom.ct.geometry)
+        report = run_diagnosis(lambda: detector, scan, output, stages)
     click.echo(_as_text(phantom.nodules, report.findings))
     click.echo(f"The scan: {scan}. Its findings: {output / 'report.json'}, {output / 'detections.csv'}")
     click.echo(report.statement)
@@ -61,7 +69,7 @@ def _as_text(nodules: list[PhantomNodule], findings: tuple[Finding, ...]) -> str
     """A line a nodule, then the false positives, then the sum."""
     import math
 
-    lines = [f"{'nodule':>6}  {'mm':>5}  {'texture':<12}{'place':<12}{'found':<24}"]
+    lines = [f"{'nodule':>6}  {'mm':>5}  {'texture':<14}{'place':<12}{'found':<24}"]
     hits: dict[int, Finding] = {}
     true_ids = set()
     for k, nodule in enumerate(nodules):
@@ -72,7 +80,7 @@ def _as_text(nodules: list[PhantomNodule], findings: tuple[Finding, ...]) -> str
         found = hits.get(k)
         said = f"{found.id}, probability {found.nodule_probability:.2f}" if found else "missed"
         lines.append(
-            f"{k + 1:>6}  {nodule.diameter_mm:>5.1f}  {nodule.texture:<12}{nodule.place:<12}{said:<24}"
+            f"{k + 1:>6}  {nodule.diameter_mm:>5.1f}  {nodule.texture:<14}{nodule.place:<12}{said:<24}"
         )
     false = [f for f in findings if f.id not in true_ids]
     for finding in false:

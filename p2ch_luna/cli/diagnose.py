@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,8 @@ from p2ch_luna.cli._common import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.report.schema import Report
 
@@ -52,20 +55,24 @@ def diagnose(
     Positions are LPS mm. Research use only; not a medical device.
     """
     with progress() as stages:
-        stages.stage("networks")
         from p2ch_luna.inference import NoduleDetector
 
         use_threads(threads)
-        detector = NoduleDetector.load(segmentation, classifier, pick_device(device))
-        report = run_diagnosis(detector, scan, output, stages)
+        target = pick_device(device)
+        load = partial(NoduleDetector.load, segmentation, classifier, target)
+        report = run_diagnosis(load, scan, output, stages)
     if as_json:
         echo_json(report.model_dump(mode="json"))
     else:
         click.echo(_as_text(report, output))
 
 
-def run_diagnosis(detector: NoduleDetector, scan: Path, output: Path, stages: Stages) -> Report:
-    """Read, diagnose and write the files; where they cannot be written, that is said first."""
+def run_diagnosis(load: Callable[[], NoduleDetector], scan: Path, output: Path, stages: Stages) -> Report:
+    """Read, diagnose and write the files.
+
+    Raises LunaError for a scan that cannot be read, then for files that cannot be written, and only then
+    does `load` read the weights.
+    """
     import time
     from dataclasses import replace
 
@@ -83,7 +90,8 @@ def run_diagnosis(detector: NoduleDetector, scan: Path, output: Path, stages: St
         replacing(output / "findings.png") as picture,
         replacing(output / "report.json") as text,
     ):
-        diagnosis = detector(ct, stages)
+        stages.stage("networks")
+        diagnosis = load()(ct, stages)
         diagnosis = replace(diagnosis, timings_s={"reading": reading, **diagnosis.timings_s})
         report = build_report(diagnosis, ct, scan)
         write_detections(table, diagnosis.detections[:MAX_MARKS])

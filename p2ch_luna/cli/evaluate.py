@@ -44,7 +44,11 @@ FP_PER_SCAN_FOR_SIZES = 4.0
     help="Treat smaller nodules as excluded findings.",
 )
 @click.option(
-    "--seed", type=int, default=0, show_default=True, help="Of the scans drawn for the 95% intervals."
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of the scans drawn for the 95% intervals.",
 )
 @json_option
 def evaluate(

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from p2ch_luna.cli._common import output_option, progress
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from p2ch_luna.findings import Nodule
+    from p2ch_luna.geometry import CtVolume
 
 
 @click.command()
@@ -26,7 +37,7 @@ from p2ch_luna.cli._common import output_option, progress
 @click.option(
     "--known", type=click.Path(path_type=Path), help="Nodules that HOST has of its own, LUNA16 columns."
 )
-@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
 def implant(
     host: Path,
     lidc: Path,
@@ -51,8 +62,7 @@ def implant(
     from p2ch_luna.datasets.implant import implant_at_random, implantable_nodules
     from p2ch_luna.datasets.splits import parse_folds
     from p2ch_luna.files import replacing_folder
-    from p2ch_luna.geometry import CtVolume
-    from p2ch_luna.io import read_ct, read_nodules, write_ct, write_mask, write_nodules
+    from p2ch_luna.io import read_ct, read_nodules
 
     with progress() as stages, replacing_folder(output) as folder:
         stages.stage(f"reading {host.name}")
@@ -61,12 +71,20 @@ def implant(
         pool = implantable_nodules(lidc, parse_folds(folds), min_diameter, max_diameter)
         name = f"{ct.series_uid}-implanted-{seed}"
         stages.stage(f"implanting {count} of {len(pool)} nodules")
-        done, labels, truth = implant_at_random(CtVolume(name, ct.hu, ct.geometry), pool, count, seed, own)
+        done, labels, truth = implant_at_random(replace(ct, series_uid=name), pool, count, seed, own)
         stages.stage("writing")
-        write_ct(folder / f"{name}.mhd", done)
-        write_mask(folder / "nodules.nii.gz", labels, done.geometry)
-        write_nodules(folder / "annotations.csv", truth)
-        write_nodules(
-            folder / "annotations_excluded.csv", [n.__class__(name, n.center_xyz, n.diameter_mm) for n in own]
-        )
+        _write(folder, done, labels, truth, own)
     click.echo(f"{output / name}.mhd: {len(truth)} nodules, {output / 'annotations.csv'}")
+
+
+def _write(
+    folder: Path, ct: CtVolume, labels: NDArray[np.uint8], truth: Sequence[Nodule], own: Sequence[Nodule]
+) -> None:
+    """The scan, its labels, its implanted nodules, and those the host had before, under the new name."""
+    from p2ch_luna.io import write_ct, write_mask, write_nodules
+
+    excluded = [replace(nodule, series_uid=ct.series_uid) for nodule in own]
+    write_ct(folder / f"{ct.series_uid}.mhd", ct)
+    write_mask(folder / "nodules.nii.gz", labels, ct.geometry)
+    write_nodules(folder / "annotations.csv", truth)
+    write_nodules(folder / "annotations_excluded.csv", excluded)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,6 +15,10 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
+
+if TYPE_CHECKING:
+    from p2ch_luna.config import DataConfig
+    from p2ch_luna.findings import Nodule
 
 
 @click.command()
@@ -37,24 +42,22 @@ def mine(config: Path, segmentation: Path | None, output: Path, device: str, thr
     """
     from p2ch_luna.config import load_config
     from p2ch_luna.datasets.candidates import label_candidates
-    from p2ch_luna.datasets.scans import find_scans, prepare_file
+    from p2ch_luna.datasets.scans import prepare_file
+    from p2ch_luna.files import replacing
     from p2ch_luna.inference.detector import propose_candidates
     from p2ch_luna.inference.fast import ready
-    from p2ch_luna.io import read_nodules, write_candidates
+    from p2ch_luna.io import write_candidates
     from p2ch_luna.io.scan_cache import ScanCache
     from p2ch_luna.models.checkpoint import bundled, load_model
 
     data = load_config(config).data
     use_threads(threads)
     target = pick_device(device)
-    model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
-    model = ready(model, target)
-    paths = find_scans([Path(p) for p in dict.fromkeys((*data.hosts, *data.validation_hosts, *data.scans))])
-    nodules = read_nodules(Path(data.annotations)) if data.annotations else []
-    excluded = read_nodules(Path(data.excluded)) if data.excluded else []
-    cache = ScanCache()
+    paths, nodules, excluded = _scans_and_truth(data)
     found = []
-    with progress() as stages:
+    with progress() as stages, replacing(output) as table:
+        model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
+        model, cache = ready(model, target), ScanCache()
         stages.stage("proposing", len(paths))
         for path in paths:
             candidates = propose_candidates(model, prepare_file(path, cache), target)
@@ -63,5 +66,17 @@ def mine(config: Path, segmentation: Path | None, output: Path, device: str, thr
             click.echo(f"{path.name}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
             found += labelled
             stages.advance()
-    write_candidates(output, found)
+        write_candidates(table, found)
     click.echo(f"{len(found)} candidates written to {output}")
+
+
+def _scans_and_truth(data: DataConfig) -> tuple[list[Path], list[Nodule], list[Nodule]]:
+    """The scans and hosts of a config, their nodules and their excluded findings."""
+    from p2ch_luna.datasets.collection import check_annotations
+    from p2ch_luna.datasets.scans import find_scans
+    from p2ch_luna.io import read_nodules
+
+    paths = find_scans([Path(p) for p in dict.fromkeys((*data.hosts, *data.validation_hosts, *data.scans))])
+    nodules = read_nodules(Path(data.annotations)) if data.annotations else []
+    check_annotations(data.annotations, nodules, paths)
+    return paths, nodules, read_nodules(Path(data.excluded)) if data.excluded else []

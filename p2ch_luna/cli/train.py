@@ -55,27 +55,30 @@ def train(
 
     run_config = _config(config, overrides, resume)
     use_threads(threads)
+    target = pick_device(device)
     run = resume or new_run_dir(runs, run_config.task)
     if resume is None:
         save_config(run, run_config.model_dump(mode="json"))
     click.echo(f"run: {run}    (tensorboard --logdir {run.parent})", err=True)
     with progress() as stages:
-        model = fit(
-            run_config, run, pick_device(device), _Shown(stages), ScanCache(), resume=resume is not None
-        )
+        model = fit(run_config, run, target, _Shown(stages), ScanCache(), resume=resume is not None)
     click.echo(str(model))
 
 
 def _config(path: Path | None, overrides: tuple[str, ...], resume: Path | None) -> Any:
     """The config of a new run, or the one that a run was started with."""
     from p2ch_luna.config import check_config, load_config
-    from p2ch_luna.training.run_dir import load_run_config
+    from p2ch_luna.training.run_dir import LAST, load_run_config
 
     if path is not None:
         return load_config(path, overrides)
     if overrides:
         raise LunaError("--set: a resumed run keeps its config; start a new run to change it")
-    return check_config(load_run_config(resume or Path()), str(resume))
+    run = resume or Path()
+    run_config = check_config(load_run_config(run), str(run))
+    if not (run / LAST).is_file():
+        raise LunaError(f"{run / LAST}: no such file; wanted a run with an epoch done, to go on with")
+    return run_config
 
 
 class _Shown:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import pandas as pd
 
 from p2ch_luna.datasets.implant import Implantable, make_implantable
 from p2ch_luna.datasets.scans import LabelledScan, find_scans, load_labelled
@@ -17,6 +16,9 @@ from p2ch_luna.findings import Nodule
 from p2ch_luna.io import read_nodules
 from p2ch_luna.io.lidc import LidcNodule, NoduleCrop, load_crop, load_cube, read_lidc_nodules
 from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.io.volumes import series_stem
+
+CUBE_COLUMNS = ("cube", "first_patient", "last_patient")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +51,9 @@ def load_share(
     on_item: Callable[[str], None] = lambda _: None,
 ) -> Share:
     """Load what patients of these folds own, and all of the hosts; `on_item` hears of each item loaded."""
+    hosts, scans = find_scans(sources.hosts), find_scans(sources.scans)
+    truth = read_nodules(sources.annotations) if sources.annotations else []
+    check_annotations(sources.annotations, truth, [*hosts, *scans])
     table = read_lidc_nodules(sources.lidc) if sources.lidc else []
     own = in_folds(table, folds)
     nodules = []
@@ -56,24 +61,34 @@ def load_share(
         nodules.append(make_implantable(load_crop(row)))
         on_item(row.name)
     cubes = cubes_of_folds(sources.cubes, sources.cube_patients, folds) if sources.cubes else []
-    annotated = [p for p in find_scans(sources.scans) if scan_fold(p, table) in folds]
-    scans = load_labelled(
-        [*find_scans(sources.hosts), *annotated],
-        _by_series(sources.annotations),
-        _by_series(sources.excluded),
+    labelled = load_labelled(
+        [*hosts, *(path for path in scans if scan_fold(path, table) in folds)],
+        _by_series(truth),
+        _by_series(read_nodules(sources.excluded) if sources.excluded else []),
         cache,
         lambda path: on_item(path.name),
     )
-    if not scans:
+    if not labelled:
         raise LunaError(f"no scan in folds {sorted(folds)}: wanted data.hosts or data.scans of these folds")
     patients = {row.patient_id for row in own} | {p for _, ps in cubes for p in ps}
-    patients |= {s.series_uid for s in scans}
-    return Share(scans, nodules, [load_cube(path) for path, _ in cubes], sorted(patients))
+    patients |= {s.series_uid for s in labelled}
+    return Share(labelled, nodules, [load_cube(path) for path, _ in cubes], sorted(patients))
+
+
+def check_annotations(source: Path | str | None, nodules: Sequence[Nodule], scans: Sequence[Path]) -> None:
+    """Raise LunaError where no nodule is of any scan: other ids would turn all of them into background."""
+    uids = [series_stem(path) for path in scans]
+    if nodules and not {nodule.series_uid for nodule in nodules} & set(uids):
+        here = uids[0] if uids else "none"
+        raise LunaError(
+            f"{source}: its nodules are of no scan here, the first of {nodules[0].series_uid}; "
+            f"wanted those of the scans, the first of which is {here}"
+        )
 
 
 def scan_fold(path: Path, table: Sequence[LidcNodule]) -> int:
     """The fold of an annotated scan: its patient's if the table knows it, else that of its series uid."""
-    uid = path.name.split(".nii")[0].removesuffix(".mhd").removesuffix(".mha").removesuffix(".nrrd")
+    uid = series_stem(path)
     patient = next((row.patient_id for row in table if row.series_uid == uid), uid)
     return fold_of(patient)
 
@@ -88,21 +103,38 @@ def cubes_of_folds(
     """
     if table_path is None:
         raise LunaError(f"{folder}: whose cubes? wanted data.cube_patients beside data.cubes")
+    return [
+        (folder / f"{cube}.nii.gz", patients)
+        for cube, patients in _read_cube_patients(table_path)
+        if all(fold_of(patient) in folds for patient in patients)
+    ]
+
+
+def _read_cube_patients(path: Path) -> list[tuple[str, list[str]]]:
+    """The cubes and whom each may show; a cube that may show nobody is an error."""
     try:
-        table = pd.read_csv(table_path, dtype=str)
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            missing = [c for c in CUBE_COLUMNS if c not in (reader.fieldnames or ())]
+            if missing:
+                raise LunaError(f"{path}: no column {missing[0]!r}; found {reader.fieldnames}")
+            return [(row["cube"], _patients(row["first_patient"], row["last_patient"])) for row in reader]
     except OSError as error:
-        raise LunaError(f"{table_path}: {error.strerror}; wanted a table of the cubes' patients") from error
-    found = []
-    for row in table.itertuples(index=False):
-        first, last = (int(str(p).rpartition("-")[2]) for p in (row.first_patient, row.last_patient))
-        patients = [f"LIDC-IDRI-{n:04d}" for n in range(first, last + 1)]
-        if all(fold_of(p) in folds for p in patients):
-            found.append((folder / f"{row.cube}.nii.gz", patients))
-    return found
+        raise LunaError(f"{path}: {error.strerror}; wanted a table of the cubes' patients") from error
+    except ValueError as error:
+        raise LunaError(f"{path}, line {reader.line_num}: {error}") from error
 
 
-def _by_series(csv: Path | None) -> Mapping[str, Sequence[Nodule]]:
+def _patients(first: str | None, last: str | None) -> list[str]:
+    """All from first to last, as LIDC-IDRI numbers them."""
+    numbers = [(text or "").removeprefix("LIDC-IDRI-") for text in (first, last)]
+    if not all(n.isdecimal() for n in numbers) or int(numbers[0]) > int(numbers[1]):
+        raise ValueError(f"patients {first} to {last}; wanted e.g. LIDC-IDRI-0001 to LIDC-IDRI-0004")
+    return [f"LIDC-IDRI-{n:04d}" for n in range(int(numbers[0]), int(numbers[1]) + 1)]
+
+
+def _by_series(nodules: Iterable[Nodule]) -> Mapping[str, Sequence[Nodule]]:
     found = defaultdict(list)
-    for nodule in read_nodules(csv) if csv else []:
+    for nodule in nodules:
         found[nodule.series_uid].append(nodule)
     return found

@@ -23,5 +23,5 @@ def build_model(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise LunaError(f"model {name!r} is not known; there are {', '.join(sorted(BUILDERS))}")
     try:
         return BUILDERS[name](**arguments)
-    except TypeError as error:
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:  # all that torch may say of a number
         raise LunaError(f"model {name!r} cannot be built with {dict(arguments)}: {error}") from error

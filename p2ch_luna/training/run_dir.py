@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import pickle
+import struct
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +21,16 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.training.evaluation import Evaluation
 
+CHECKOUT = Path(__file__).parents[2]  # of this project, unless the package is installed elsewhere
+_NOT_A_CHECKPOINT = (  # what torch.load may raise for any bytes
+    RuntimeError,
+    EOFError,
+    OSError,
+    LookupError,
+    ValueError,
+    struct.error,
+    pickle.UnpicklingError,
+)
 CONFIG, LAST, BEST, MODEL = "config.json", "last.pt", "best.pt", "model.safetensors"
 
 
@@ -61,21 +73,32 @@ def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError as error:
         raise LunaError(f"{path}: no such file; wanted a checkpoint of `luna train`") from error
-    except (RuntimeError, EOFError, OSError) as error:
-        raise LunaError(f"{path}: cut short or not a checkpoint: {str(error).splitlines()[0]}") from error
+    except _NOT_A_CHECKPOINT as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise LunaError(f"{path}: cut short or not a checkpoint: {reason}") from error
     return state
 
 
 def software() -> str:
     """This package's version and, in a checkout, its commit."""
-    here = Path(__file__).parent
-    git = ["git", "-C", str(here), "describe", "--always", "--dirty", "--exclude=*"]
+    commit = commit_of(CHECKOUT)
+    version = f"{__version__} ({commit})" if commit else __version__
+    return f"p2ch-luna {version}, torch {torch.__version__}"
+
+
+def commit_of(folder: Path) -> str | None:
+    """The commit of this project's checkout at `folder`; None for any other folder, or without git."""
+    project = folder / "pyproject.toml"
+    if not (folder / ".git").exists() or not project.is_file():
+        return None  # a repository further up is somebody else's
+    if 'name = "p2ch-luna"' not in project.read_text(encoding="utf-8", errors="replace"):
+        return None
+    git = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--exclude=*"]
     try:
         found = subprocess.run(git, capture_output=True, text=True, check=False)
     except FileNotFoundError:
-        return f"p2ch-luna {__version__}, torch {torch.__version__}"
-    commit = f" ({found.stdout.strip()})" if found.returncode == 0 else ""
-    return f"p2ch-luna {__version__}{commit}, torch {torch.__version__}"
+        return None
+    return found.stdout.strip() if found.returncode == 0 else None
 
 
 def log_evaluation(writer: SummaryWriter, evaluation: Evaluation, step: int) -> None:

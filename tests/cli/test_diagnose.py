@@ -23,7 +23,7 @@ from p2ch_luna.models.classifier import NoduleClassifier
 from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.report.schema import Report
 
-N_FOUND = 120  # of them 61 are findings
+N_FOUND = 120  # of them 25 are findings
 
 
 class FixedDetector:
@@ -101,7 +101,7 @@ def test_json_on_stdout_is_the_report(luna: Luna, scan: Path, tmp_path: Path) ->
 def test_the_report_holds_findings_and_warning(luna: Luna, scan: Path, tmp_path: Path) -> None:
     luna(scan, "-o", tmp_path / "out")
     report = Report.model_validate_json((tmp_path / "out" / "report.json").read_bytes())
-    assert len(report.findings) == 61
+    assert len(report.findings) == 25
     assert report.warnings == ("no lungs found",)
     assert list(report.timings_s) == ["reading", "looking"]
 
@@ -136,6 +136,22 @@ def test_an_output_that_cannot_be_written_is_told_first(
     (tmp_path / "file").write_text("in the way")
     code, _, err = luna(scan, "-o", tmp_path / "file")
     assert (code, detector.calls) == (1, 0)
+    assert "cannot be written" in err.splitlines()[-1]
+
+
+def test_a_scan_that_is_not_there_is_told_before_missing_weights(luna: Luna, tmp_path: Path) -> None:
+    none = tmp_path / "none.safetensors"
+    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out", "--segmentation", none)
+    assert code == 1
+    assert "none.mha: not there" in err.splitlines()[-1]
+
+
+def test_an_output_that_cannot_be_written_is_told_before_missing_weights(
+    luna: Luna, scan: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("in the way")
+    code, _, err = luna(scan, "-o", tmp_path / "file", "--segmentation", tmp_path / "none.safetensors")
+    assert code == 1
     assert "cannot be written" in err.splitlines()[-1]
 
 

@@ -142,3 +142,8 @@ def test_luna16s_own_truth_scores_1(shared_data: Path, tmp_path: Path) -> None:
     figures = json.loads(result.stdout)
     expected = (1.0, 1186, len(read_series_uids(luna16 / "seriesuids.csv")))
     assert (figures["cpm"], figures["found"], figures["scans"]) == expected
+
+
+def test_a_negative_seed_is_wrong_usage(folder: Path) -> None:
+    args = [folder / "detections.csv", "--truth", folder / "truth.csv", "--seed", "-1"]
+    assert CliRunner().invoke(evaluate, [str(arg) for arg in args]).exit_code == 2

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.findings import Nodule
 from p2ch_luna.io import read_ct, read_mask, read_nodules
 
 
@@ -50,3 +51,23 @@ def test_a_folder_that_holds_something_is_not_replaced(
         main(["implant", str(host), "--nodules", str(lidc), "-o", str(implanted)])
     assert done.value.code == 1
     assert "the folder is not empty" in capsys.readouterr().err
+
+
+def test_a_negative_seed_is_wrong_usage(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["implant", "a.mha", "--nodules", "lidc", "--seed", "-1", "-o", str(tmp_path / "out")])
+    assert done.value.code == 2
+
+
+def test_nodules_that_the_host_has_keep_their_place_under_the_new_name(
+    shared_data: Path, tmp_path: Path
+) -> None:
+    host, lidc = shared_data / "ct" / "lungfcp-01-0001.mha", shared_data / "lidc"
+    (tmp_path / "known.csv").write_text(
+        "seriesuid,coordX,coordY,coordZ,diameter_mm\nlungfcp-01-0001,1,2,3,4\nanother,5,6,7,8\n"
+    )
+    with pytest.raises(SystemExit):
+        main(["implant", str(host), "--nodules", str(lidc), "--count", "1", "--known",
+              str(tmp_path / "known.csv"), "-o", str(tmp_path / "out")])  # fmt: skip
+    excluded = read_nodules(tmp_path / "out" / "annotations_excluded.csv")
+    assert excluded == [Nodule("lungfcp-01-0001-implanted-0", (1.0, 2.0, 3.0), 4.0)]

@@ -3,6 +3,8 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.config import load_config
+from p2ch_luna.training.run_dir import save_config
 
 
 def code_of(*arguments: str | Path) -> int:
@@ -51,6 +53,22 @@ def test_a_resumed_run_keeps_its_config(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("train", "--resume", tmp_path) == 1
     assert "config.json" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint_is_not_resumed(
+    smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_config(tmp_path, load_config(smoke, ['data.hosts=["no.mha"]']).model_dump(mode="json"))
+    assert code_of("train", "--resume", tmp_path) == 1
+    assert "last.pt: no such file; wanted a run with an epoch done" in capsys.readouterr().err
+
+
+def test_a_device_that_is_absent_stops_before_a_folder_is_made(
+    smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert code_of("train", smoke, "--runs", tmp_path / "runs", "--device", "cuda") == 1
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

@@ -1,7 +1,9 @@
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk  # noqa: N813
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.lidc import load_crop, load_cube, read_lidc_nodules
@@ -49,6 +51,42 @@ def test_text_in_a_number_names_the_line(tmp_path: Path) -> None:
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(LunaError, match=r"nodules.csv: No such file"):
         read_lidc_nodules(tmp_path)
+
+
+@pytest.fixture
+def cube(shared_data: Path, tmp_path: Path) -> Path:
+    """A copy of a real cube with its mask."""
+    for name in ("13_nod1_ann0.nii.gz", "13_nod1_ann0_mask.nii.gz"):
+        shutil.copy(shared_data / "lidc" / "cubes" / name, tmp_path / name)
+    return tmp_path / "13_nod1_ann0.nii.gz"
+
+
+def test_a_crop_cut_short_is_named(cube: Path) -> None:
+    cube.write_bytes(cube.read_bytes()[:5000])
+    with pytest.raises(LunaError, match=r"13_nod1_ann0.nii.gz: "):
+        load_cube(cube)
+
+
+def test_a_mask_that_is_no_image_is_named(cube: Path) -> None:
+    mask = cube.with_name("13_nod1_ann0_mask.nii.gz")
+    mask.write_text("not an image")
+    with pytest.raises(LunaError, match=r"13_nod1_ann0_mask.nii.gz: "):
+        load_cube(cube)
+
+
+def test_an_image_that_itk_refuses_is_named(cube: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: str) -> None:
+        raise RuntimeError("Exception thrown\nITK ERROR: no")
+
+    monkeypatch.setattr("SimpleITK.ReadImage", refuse)
+    with pytest.raises(LunaError, match=r"ann0.nii.gz: cannot be read: ITK ERROR: no; wanted a nodule crop"):
+        load_cube(cube)
+
+
+def test_a_crop_of_two_dimensions_is_refused(cube: Path) -> None:
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((8, 9), np.int16)), str(cube))
+    with pytest.raises(LunaError, match=r"13_nod1_ann0.nii.gz: has 2 dimensions; wanted a nodule crop of 3"):
+        load_cube(cube)
 
 
 def test_a_missing_crop_is_named(tmp_path: Path) -> None:
