@@ -16,7 +16,7 @@ from p2ch_luna.models.checkpoint import ModelCard
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
 RESEARCH_ONLY = "Research use only; not a medical device."
-FINDING_THRESHOLD = 0.5  # nodule probability from which a detection is reported as a finding
+FINDING_THRESHOLD = 0.8  # nodule probability from which a detection is reported as a finding
 
 
 class _Part(BaseModel):
