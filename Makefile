@@ -20,7 +20,7 @@ test: $(INSTALLED)  ## Run all tests but the slow ones and those that need a GPU
 	$(BIN)/python -m pytest -m "$(QUICK)" --cov --cov-report=term-missing:skip-covered --cov-fail-under=85
 
 check: lint  ## Lint, then run the quick tests: before every commit
-	$(BIN)/python -m pytest -m "$(QUICK)" -q
+	$(BIN)/python -m pytest -m "$(QUICK)" -q -n 2
 
 lint: $(INSTALLED)  ## Check style, format and types
 	$(BIN)/ruff check $(SOURCES)

@@ -13,8 +13,8 @@ from p2ch_luna.datasets.phantom_canvas import Grid, Paint, Patch, Stain, draw_tu
 from p2ch_luna.datasets.phantom_nodules import Lesion, PhantomNodule, Room, make_lesions
 from p2ch_luna.datasets.phantom_scene import Scene, Textures
 from p2ch_luna.datasets.phantom_texture import Scanner, add_noise, blur
-from p2ch_luna.datasets.phantom_tubes import fixed_tubes, join
-from p2ch_luna.datasets.phantom_vessels import lung_tubes
+from p2ch_luna.datasets.phantom_tubes import FixedTubes, fixed_tubes, join
+from p2ch_luna.datasets.phantom_vessels import LungTubes, lung_tubes
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
@@ -70,14 +70,7 @@ def make_phantom(
     room = Room(chest, branches.vessels, join([branches.bronchi, fixed.airways]), grid)
     lesions = make_lesions(for_nodules, room, diameters_mm)
     scene = Scene(chest, grid, chest.fields(grid.node_xyz()), Textures.random(for_texture, grid))
-    paints = [
-        *scene.surroundings(fixed),
-        *scene.lungs(),
-        *_hazes(grid, lesions, scene.textures.lung),
-        *scene.branches(branches),
-        *_cores(grid, lesions),
-        *scene.airways(fixed),
-    ]
+    paints = _all_paints(scene, fixed, branches, lesions)
     hu = _scan(grid, paints, _random_scanner(for_scanner, noise_hu), for_scanner)
     moved = replace(geometry, origin_xyz=geometry.origin_xyz + middle_xyz)
     uid = series_uid or f"2.25.{int.from_bytes(for_chest.bytes(15), 'big')}"
@@ -122,6 +115,20 @@ def _centred(shape_irc: Sequence[int], spacing_xyz: ArrayLike, direction: ArrayL
 def _moved(nodule: PhantomNodule, by_xyz: NDArray[np.float64]) -> PhantomNodule:
     x, y, z = (float(a + b) for a, b in zip(nodule.center_xyz, by_xyz, strict=True))
     return replace(nodule, center_xyz=(x, y, z))
+
+
+def _all_paints(
+    scene: Scene, fixed: FixedTubes, branches: LungTubes, lesions: Sequence[Lesion]
+) -> list[Paint]:
+    """In the order in which one covers the other."""
+    return [
+        *scene.surroundings(fixed),
+        *scene.lungs(),
+        *_hazes(scene.grid, lesions, scene.textures.lung),
+        *scene.branches(branches),
+        *_cores(scene.grid, lesions),
+        *scene.airways(fixed),
+    ]
 
 
 def _hazes(grid: Grid, lesions: Sequence[Lesion], texture: Field) -> list[Paint]:

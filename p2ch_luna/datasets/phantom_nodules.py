@@ -55,7 +55,10 @@ class Lesion:
     core_mm: float  # depth under the surface where a part-solid nodule's core begins
 
     def share(self, grid: Grid, field: Field, edge_mm: float = 0.01) -> tuple[tuple[slice, ...], Field]:
-        """A box of the CT, and the (d, h, w) share of its voxels with a negative `field`; fading over `edge_mm`."""
+        """A box of the CT, and the (d, h, w) share of its voxels with a negative `field`.
+
+        At the surface it fades over `edge_mm`, and over a voxel in any case.
+        """
         spacing = grid.geometry.spacing_irc
         middle = grid.geometry.to_irc(self.box_xyz)
         reach = self.step_mm * (_FINE - 1) / 2 / spacing  # of the largest sphere in the box, any direction

@@ -22,6 +22,7 @@ from p2ch_luna.metrics.matching import effective_diameter_mm
 SPACING_MM = 1.0  # of every patch and crop that a network sees
 MARGIN_MM = 10.0  # kept round the lungs
 UNSURE = 255  # a label: neither nodule nor background, no loss is taken there
+LABELS_NAME = "nodules.nii.gz"  # the labels that `luna phantom` and `luna implant` put beside a scan
 SCAN_SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd", ".nhdr")
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def find_scans(paths: Iterable[Path]) -> list[Path]:
             continue
         if not path.is_dir():
             raise LunaError(f"{path}: no such file or folder; wanted a scan or a folder of scans")
-        below = sorted(p for p in path.rglob("*") if p.name.endswith(SCAN_SUFFIXES))
+        below = sorted(p for p in path.rglob("*") if p.name.endswith(SCAN_SUFFIXES) and p.name != LABELS_NAME)
         if not below:
             raise LunaError(f"{path}: no scan there; wanted a file or a folder of {', '.join(SCAN_SUFFIXES)}")
         found += below

@@ -64,7 +64,9 @@ def test_a_scans_own_nodules_are_nodules_without_any_implant(prepared: PreparedC
 
 def test_a_negative_diameter_counts_as_10_mm() -> None:
     excluded = [Nodule("1.2.3", (0.0, -10.0, -255.0), -1.0)]
-    assert [c.center_xyz[0] for c in label_candidates([candidate(4.9), candidate(5.1)], [], excluded)] == [5.1]
+    assert [c.center_xyz[0] for c in label_candidates([candidate(4.9), candidate(5.1)], [], excluded)] == [
+        5.1
+    ]
 
 
 def test_candidates_are_labelled_by_the_hit_rule() -> None:

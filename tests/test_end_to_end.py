@@ -1,0 +1,92 @@
+"""The bundled networks on whole scans that they were not trained on."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2ch_luna.cli import main
+from p2ch_luna.io import read_ct, read_detections, read_mask, read_nodules, write_ct
+from p2ch_luna.io.tables import ScoredPoint
+from p2ch_luna.models.checkpoint import WEIGHTS, bundled, load_card
+from p2ch_luna.report.schema import Report
+
+pytestmark = pytest.mark.slow
+
+LIDC_0001 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
+
+
+def diagnose(scan: Path, out: Path) -> list[ScoredPoint]:
+    with pytest.raises(SystemExit) as done:
+        main(["diagnose", str(scan), "--output", str(out), "--device", "cpu"])
+    assert done.value.code == 0
+    return read_detections(out / "detections.csv")
+
+
+@pytest.fixture(scope="module")
+def from_dicom(lidc_series: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dicom")
+    diagnose(lidc_series, out)
+    return out
+
+
+def test_a_real_nodule_on_thick_slices_is_among_the_first_three(shared_data: Path, tmp_path: Path) -> None:
+    detections = diagnose(shared_data / "ct" / "lung1.mha", tmp_path)
+    mask, geometry = read_mask(shared_data / "ct" / "lung1_nodule.nii.gz")
+    center_xyz = geometry.to_xyz(np.argwhere(mask).mean(axis=0))
+    assert min(math.dist(d.center_xyz, center_xyz) for d in detections[:3]) < 13.75 / 2
+
+
+def test_the_nodule_of_a_real_luna16_scan_comes_first(from_dicom: Path, shared_data: Path) -> None:
+    listed = read_nodules(shared_data / "luna16" / "annotations.csv")
+    (truth,) = [nodule for nodule in listed if nodule.series_uid == LIDC_0001]
+    first = read_detections(from_dicom / "detections.csv")[0]
+    assert first.series_uid == LIDC_0001
+    assert math.dist(first.center_xyz, truth.center_xyz) < 6
+
+
+def test_the_same_scan_as_metaimage_has_the_same_detections(
+    from_dicom: Path, lidc_series: Path, tmp_path: Path
+) -> None:
+    scan = tmp_path / f"{LIDC_0001}.mhd"
+    write_ct(scan, read_ct(lidc_series))
+    as_mhd = diagnose(scan, tmp_path / "out")
+    as_dicom = read_detections(from_dicom / "detections.csv")
+    assert len(as_mhd) == len(as_dicom) > 0
+    for one, other in zip(as_mhd, as_dicom, strict=True):
+        assert one.series_uid == other.series_uid
+        assert math.dist(one.center_xyz, other.center_xyz) < 0.01
+        assert one.probability == pytest.approx(other.probability, abs=1e-3)
+
+
+def test_the_report_reads_back_and_names_its_models(from_dicom: Path) -> None:
+    report = Report.model_validate_json((from_dicom / "report.json").read_text(encoding="utf-8"))
+    assert [m.card.builder for m in report.models] == ["segmentation_unet", "nodule_classifier"]
+    assert report.findings[0].rank == 1
+    assert report.findings[0].diameter_mm == pytest.approx(23.35, abs=6)
+
+
+def test_the_bundled_networks_were_not_trained_on_the_test_third() -> None:
+    for name in ("segmentation", "nodule"):
+        card = load_card(bundled(name))
+        assert not {7, 8, 9} & {*card.config["data"]["train_folds"], *card.config["data"]["validation_folds"]}
+        assert "LIDC-IDRI-0001" not in card.split["train"]
+
+
+def test_the_bundled_weights_are_small() -> None:
+    assert sum(p.stat().st_size for p in WEIGHTS.glob("*.safetensors")) < 15e6
+
+
+def test_the_demo_finds_what_it_hid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["demo", "--output", str(tmp_path / "demo")])
+    assert done.value.code == 0
+    said = capsys.readouterr().out
+    last = next(line for line in said.splitlines() if line.startswith("found "))
+    found, false = int(last.split()[1]), int(last.split()[-1])
+    assert found >= 5
+    assert false <= 2
+    assert len(read_nodules(tmp_path / "demo" / "annotations.csv")) == 6
