@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import math
+import resource
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.datasets.implant import implant_at_random, implantable_nodules
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.io import read_ct, read_detections, read_mask, read_nodules, write_ct
 from p2ch_luna.io.tables import ScoredPoint
+from p2ch_luna.metrics.froc import froc
+from p2ch_luna.metrics.matching import score_detections
 from p2ch_luna.models.checkpoint import WEIGHTS, bundled, load_card
 from p2ch_luna.report.schema import Report
 
 pytestmark = pytest.mark.slow
 
+HOSTS_EXCLUDED = Path(__file__).parents[1] / "data" / "hosts_excluded.csv"
 LIDC_0001 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
 
 
@@ -73,7 +83,8 @@ def test_the_bundled_networks_were_not_trained_on_the_test_third() -> None:
     for name in ("segmentation", "nodule"):
         card = load_card(bundled(name))
         assert not {7, 8, 9} & {*card.config["data"]["train_folds"], *card.config["data"]["validation_folds"]}
-        assert "LIDC-IDRI-0001" not in card.split["train"]
+        assert not {"LIDC-IDRI-0001", LIDC_0001, "lung1"} & {*card.split["train"], *card.split["validation"]}
+        assert not [h for h in card.config["data"]["hosts"] if "lidc" in h or "lung1" in h]
 
 
 def test_the_bundled_weights_are_small() -> None:
@@ -90,3 +101,28 @@ def test_the_demo_finds_what_it_hid(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert found >= 5
     assert false <= 2
     assert len(read_nodules(tmp_path / "demo" / "annotations.csv")) == 6
+
+
+def test_a_diagnosis_takes_less_than_30_s_and_3_gb(shared_data: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "p2ch_luna", "diagnose", str(shared_data / "ct" / "lung1.mha")]
+    start = time.monotonic()
+    subprocess.run([*command, "--output", str(tmp_path)], check=True, capture_output=True)
+    seconds = time.monotonic() - start
+    assert seconds < 30
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 3e6  # KB, of the largest child
+
+
+def test_implanted_nodules_of_unseen_patients_in_unseen_chests_are_found(
+    shared_data: Path, lidc_ct: CtVolume
+) -> None:
+    pool = implantable_nodules(shared_data / "lidc", [7, 8, 9], 6.0, 30.0)
+    own = {nodule.series_uid: nodule for nodule in read_nodules(HOSTS_EXCLUDED)}
+    detector = NoduleDetector.load()
+    truth, marks = [], []
+    for ct in (lidc_ct, read_ct(shared_data / "ct" / "lung1.mha")):
+        done, _, nodules = implant_at_random(ct, pool, 20, seed=1, known=[own[ct.series_uid]])
+        truth += nodules
+        marks += [ScoredPoint(d.series_uid, d.center_xyz, d.probability) for d in detector(done).detections]
+    scans = list(dict.fromkeys(nodule.series_uid for nodule in truth))
+    outcome = score_detections(truth, [own[uid] for uid in scans], scans, marks)
+    assert froc(outcome).at(4.0) >= 0.8

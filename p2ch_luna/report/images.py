@@ -40,9 +40,9 @@ def write_montage(path: Path, ct: CtVolume, report: Report) -> None:
 
 
 def axial_picture(ct: CtVolume, finding: Finding) -> NDArray[np.float32]:
-    """(`SIDE_MM`, `SIDE_MM`) HU of the patient's axial plane at 1 mm, the finding in the middle.
+    """(`SIDE_MM`, `SIDE_MM`) HU of the scan's most axial plane at 1 mm, the finding in the middle.
 
-    Rows run to the back and columns to the patient's left, as radiologists look at it.
+    Rows run to the back and columns to the patient's left, as radiologists look at it; a tilt remains.
     """
     canonical = to_canonical(ct)
     center = canonical.geometry.to_irc(finding.center_lps_mm)
