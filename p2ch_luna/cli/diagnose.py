@@ -51,7 +51,7 @@ def diagnose(
     """Find nodules in one CT: SCAN is a .mhd, .mha, NIfTI or NRRD file, or a folder of one DICOM series.
 
     detections.csv holds all scored places in LUNA16's submission columns, report.json the findings,
-    findings.png a picture of each.
+    findings.png a picture of the first 12.
     Positions are LPS mm. Research use only; not a medical device.
     """
     with progress() as stages:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2ch_luna.cli._common import echo_json, json_option
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 
 if TYPE_CHECKING:
@@ -92,7 +93,13 @@ def evaluate(
 
 def _scans_that_are_named(nodules: Sequence[Nodule], marks: Sequence[Scored]) -> list[str]:
     """Every scan of the truth or the detections; a diagnosed scan with neither is missed, so say it."""
-    named = sorted({nodule.series_uid for nodule in nodules} | {mark.series_uid for mark in marks})
+    of_truth, of_marks = {n.series_uid for n in nodules}, {mark.series_uid for mark in marks}
+    if of_truth and of_marks and not of_truth & of_marks:
+        raise LunaError(
+            f"no seriesuid in common: the truth has {min(of_truth)}, the detections {min(of_marks)}; "
+            "wanted the same scans in both, or --scans with a list of them"
+        )
+    named = sorted(of_truth | of_marks)
     click.echo(
         f"--scans is not given: counting the {len(named)} scan(s) named in the truth or the detections; "
         "scans without either are not counted",
