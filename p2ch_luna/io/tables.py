@@ -1,6 +1,7 @@
 """Nodules, candidates and detections as CSV files in LUNA16's columns; points are LPS mm.
 
 Ids are text throughout. Numbers are written with the shortest digits that give the same number back.
+A table to read may lie in a zip (see `io.zipped`).
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ import csv
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.findings import Candidate, Detection, Nodule, Point
+from p2ch_luna.io.zipped import open_binary
 
 UID = "seriesuid"
 XYZ = ("coordX", "coordY", "coordZ")
@@ -104,6 +107,12 @@ def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
     )
 
 
+def check_candidate_rows(path: Path) -> None:
+    """Raise LunaError, naming line and column, unless every row has a series uid, a point and a class."""
+    for row in _rows(path, (UID, *XYZ, "class")):
+        row.series_uid(), row.point(), row.truth("class")
+
+
 def read_series_uids(path: Path) -> list[str]:
     """Read the list of scans, in its order: the column `seriesuid`, or one column without a header."""
     lines = list(_lines(path))
@@ -175,7 +184,7 @@ def _is_number(text: str) -> bool:
 def _lines(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of each line that is not blank; what is no CSV is a LunaError."""
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
+        with open_binary(path) as data, TextIOWrapper(data, "utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             for cells in reader:
                 if cells:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,16 @@ def read_ct(path: Path) -> CtVolume:
         return read_series(path)
     voxels, geometry = _read_image(path)
     return make_ct(path, series_stem(path), voxels, geometry)
+
+
+def read_grid(path: Path) -> tuple[tuple[int, ...], ImageGeometry]:
+    """Shape (D, H, W) and geometry as the header of a volume file states them; no voxel is read."""
+    if not path.is_file():
+        raise LunaError(f"{path}: not there; expected a CT file")
+    with _told_as_luna_error(path):
+        reader = _open_reader(path)
+        geometry = make_geometry(path, reader.GetOrigin(), reader.GetSpacing(), reader.GetDirection())
+        return tuple(reader.GetSize()[::-1]), geometry
 
 
 def write_ct(path: Path, ct: CtVolume) -> None:
@@ -76,21 +88,32 @@ def series_stem(path: Path) -> str:
 def _read_image(path: Path) -> tuple[NDArray[Any], ImageGeometry]:
     """(D, H, W) voxels in the order of the file."""
     suffix = _suffix(path, READABLE)
-    try:
+    with _told_as_luna_error(path):
         check_is_whole(path, suffix)
-    except OSError as error:
-        raise LunaError(f"{path}: cannot be read: {error.strerror or error}") from error
+        image = _open_reader(path).Execute()
+    geometry = make_geometry(path, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
+    return sitk.GetArrayFromImage(image), geometry
+
+
+def _open_reader(path: Path) -> sitk.ImageFileReader:
+    """Its header read, and known to be that of a 3-D volume."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters is told as an error, in one line
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    _check_is_volume(path, reader)
+    return reader
+
+
+@contextmanager
+def _told_as_luna_error(path: Path) -> Iterator[None]:
+    """Turn what the system or ITK raise into a LunaError that names the file."""
     try:
-        reader.ReadImageInformation()
-        _check_is_volume(path, reader)
-        image = reader.Execute()
+        yield
+    except OSError as error:
+        raise LunaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except RuntimeError as error:
-        raise LunaError(f"{path}: cannot be read as {suffix}: {_reason(error)}") from error
-    geometry = make_geometry(path, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
-    return sitk.GetArrayFromImage(image), geometry
+        raise LunaError(f"{path}: cannot be read as {_suffix(path, READABLE)}: {_reason(error)}") from error
 
 
 def _check_is_volume(path: Path, reader: sitk.ImageFileReader) -> None:

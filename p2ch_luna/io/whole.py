@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
@@ -13,30 +13,8 @@ from typing import Any
 import numpy as np
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.io.metaimage import check_data_size, check_size, read_header
 
-_META_BYTES = {
-    "MET_CHAR": 1,
-    "MET_UCHAR": 1,
-    "MET_SHORT": 2,
-    "MET_USHORT": 2,
-    "MET_INT": 4,
-    "MET_UINT": 4,
-    "MET_LONG": 4,
-    "MET_ULONG": 4,
-    "MET_LONG_LONG": 8,
-    "MET_ULONG_LONG": 8,
-    "MET_FLOAT": 4,
-    "MET_DOUBLE": 8,
-}
-_META_NUMBERS = (
-    "ElementSpacing",
-    "Offset",
-    "Position",
-    "Origin",
-    "TransformMatrix",
-    "Rotation",
-    "Orientation",
-)
 _NIFTI = (  # bytes of the header; format and place of: rank and sides, type and bits, data's start, affines
     (348, ("8h", 40), ("2h", 70), ("f", 108), ("18f", 256)),
     (540, ("8q", 16), ("2h", 12), ("q", 168), ("18d", 352)),
@@ -52,51 +30,26 @@ def check_is_whole(path: Path, suffix: str) -> None:
     checks.get(suffix, _check_nrrd)(path)
 
 
+def files_of(path: Path) -> list[Path]:
+    """A volume file and, where its header names another for the data, that.
+
+    Raises LunaError where that is not there or the header is none, and OSError.
+    """
+    names = {
+        ".mhd": lambda: read_header(path).data_name,
+        ".nhdr": lambda: _nrrd_data_name(_nrrd_header(path)[0]),
+    }
+    name = names.get(path.suffix.lower(), lambda: None)()
+    return [path] if name is None else [path, _data_file(path, name)]
+
+
 def _check_meta(path: Path) -> None:
-    """MetaImage: lines `Key = value`, the last one ElementDataFile."""
-    fields, data_start = _meta_header(path)
-    try:
-        width = _META_BYTES[fields["ElementType"]]
-        values = math.prod(map(int, fields["DimSize"].split()))
-        wanted = values * width * int(fields.get("ElementNumberOfChannels", 1))
-    except (KeyError, ValueError) as error:
-        raise LunaError(f"{path}: not a MetaImage header: {error}; expected sizes and a type") from error
-    if "ElementSpacing" not in fields:
-        raise LunaError(f"{path}: the header has no ElementSpacing; expected the mm between voxels")
-    for key in _META_NUMBERS:
-        if not all(map(_is_finite, fields.get(key, "").split())):
-            raise LunaError(f"{path}: {key} is {fields[key]}; expected numbers")
-    if min(map(float, fields["ElementSpacing"].split())) <= 0:
-        raise LunaError(f"{path}: ElementSpacing is {fields['ElementSpacing']}; expected positive mm")
-    data = _data_file(path, None if fields["ElementDataFile"] == "LOCAL" else fields["ElementDataFile"])
-    if fields.get("CompressedData", "False").lower() == "true":
-        found = _inflated_size(data, data_start if data == path else 0)
-    else:
-        found = data.stat().st_size - (data_start if data == path else 0)
-    _check_size(data, found, wanted)
-
-
-def _is_finite(text: str) -> bool:
-    try:
-        return math.isfinite(float(text))
-    except ValueError:
-        return False
-
-
-def _meta_header(path: Path) -> tuple[dict[str, str], int]:
-    """The fields and the byte after the line ElementDataFile."""
-    head = _first_bytes(path, _LONGEST_HEADER)
-    fields: dict[str, str] = {}
-    end = 0
-    for line in head.splitlines(keepends=True):
-        end += len(line)
-        key, equals, value = line.decode("latin-1").partition("=")
-        if not equals:
-            break
-        fields[key.strip()] = value.strip()
-        if key.strip() == "ElementDataFile":
-            return fields, end
-    raise LunaError(f"{path}: not a MetaImage header; expected lines 'Key = value' up to ElementDataFile")
+    """MetaImage: the header's own fields are checked where it is parsed."""
+    header = read_header(path)
+    data = _data_file(path, header.data_name)
+    start = header.n_bytes if data == path else 0
+    found = _inflated_size(data, start) if header.is_compressed else data.stat().st_size - start
+    check_data_size(header, data, found)
 
 
 def _check_nifti(path: Path) -> None:
@@ -113,7 +66,7 @@ def _check_nifti(path: Path) -> None:
             bad += int(np.count_nonzero(~np.isfinite(np.frombuffer(rest[:whole], floats))))
             rest = rest[whole:]
         found += len(piece)
-    _check_size(path, found, wanted)
+    check_size(path, found, wanted)
     if bad:
         raise LunaError(f"{path}: {bad} voxels are NaN or infinite; expected a number in each")
 
@@ -133,14 +86,24 @@ def _nifti_layout(path: Path, head: bytes) -> tuple[int, int, np.dtype[Any] | No
 
 def _check_nrrd(path: Path) -> None:
     """ITK itself sees whether NRRD data are too short, but not whether they decompress."""
+    fields, start = _nrrd_header(path)
+    data = _data_file(path, _nrrd_data_name(fields))
+    if fields.get("encoding") in ("gzip", "gz"):
+        _inflated_size(data, start if data == path else 0)
+
+
+def _nrrd_header(path: Path) -> tuple[dict[str, str], int]:
+    """The fields and the byte after the blank line that ends them."""
     head = _first_bytes(path, _LONGEST_HEADER)
     if not head.startswith(b"NRRD"):
         raise LunaError(f"{path}: not a NRRD header; expected its first line to begin with NRRD")
     text, _, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
-    fields = dict(line.split(": ", 1) for line in text.decode("latin-1").splitlines() if ": " in line)
-    data = _data_file(path, fields.get("data file", fields.get("datafile")))
-    if fields.get("encoding") in ("gzip", "gz"):
-        _inflated_size(data, head.index(b"\n\n") + 2 if data == path else 0)
+    lines = text.decode("latin-1").splitlines()
+    return dict(line.split(": ", 1) for line in lines if ": " in line), head.find(b"\n\n") + 2
+
+
+def _nrrd_data_name(fields: Mapping[str, str]) -> str | None:
+    return fields.get("data file", fields.get("datafile"))
 
 
 def _data_file(header: Path, name: str | None) -> Path:
@@ -149,11 +112,6 @@ def _data_file(header: Path, name: str | None) -> Path:
     if not data.is_file():
         raise LunaError(f"{header}: its data file {name!r} is not there; expected it beside the header")
     return data
-
-
-def _check_size(data: Path, found: int, wanted: int) -> None:
-    if found < wanted:
-        raise LunaError(f"{data}: {found} bytes; expected {wanted} by its header: the file is cut short")
 
 
 def _first_bytes(path: Path, count: int) -> bytes:
