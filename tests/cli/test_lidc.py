@@ -1,0 +1,140 @@
+"""`luna lidc` with a whole scan's header, a nodule without an origin and one of no known series."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2ch_luna.cli import main
+from p2ch_luna.findings import Nodule
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.io import read_nodules, write_ct, write_nodules
+
+LIDC_IDRI_0001 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
+OTHER = "1.3.6.1.4.1.14519.5.2.1.6279.6001.100398138793540579077826395208"  # LIDC-IDRI-0813, one nodule
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, shared_data: Path, lidc_ct: CtVolume) -> Path:
+    """LUNA16's folder with the header of one scan, the nodules of two and one that is made up."""
+    folder = tmp_path_factory.mktemp("luna16")
+    nodules = read_nodules(shared_data / "luna16" / "annotations.csv")
+    two = [nodule for nodule in nodules if nodule.series_uid in (LIDC_IDRI_0001, OTHER)]
+    write_nodules(folder / "annotations.csv", [*two, Nodule("1.2.3", (1.0, 2.0, 3.0), 5.0)])
+    few_slices = CtVolume(lidc_ct.series_uid, lidc_ct.hu[:8], lidc_ct.geometry)
+    write_ct(folder / "subset0" / f"{LIDC_IDRI_0001}.mhd", few_slices)
+    return folder
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs `luna lidc` with arguments; exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as done:
+            main(["lidc", *map(str, arguments)])
+        out, err = capsys.readouterr()
+        return int(done.value.code or 0), out, err
+
+    return call
+
+
+@pytest.fixture
+def figures(folder: Path, run: Callable[..., tuple[int, str, str]]) -> dict[str, dict[str, dict[str, float]]]:
+    return dict(json.loads(run("--luna16", folder, "--json")[1]))
+
+
+def test_every_nodule_is_accounted_for(figures: dict[str, int]) -> None:
+    assert (figures["nodules"], figures["matched"], figures["unmatched"]) == (3, 2, 1)
+
+
+def test_methods_are_told_apart(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    assert {method: group["matched"] for method, group in figures["methods"].items()} == {
+        "header": 1,
+        "slice": 1,
+    }
+
+
+def test_with_a_header_the_distance_is_true(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    assert 0 < figures["methods"]["header"]["max_mm"] < 0.3
+
+
+def test_one_nodule_has_no_correlation(figures: dict[str, dict[str, dict[str, float]]]) -> None:
+    assert figures["methods"]["header"]["diameter_correlation"] is None
+
+
+def test_the_table_says_what_has_no_origin(folder: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = run("--luna16", folder)
+    assert "2 of 3 nodules matched" in out
+    assert "NO ORIGIN: z and diameter alone" in out
+    assert "these distances say less" in out
+
+
+def test_the_table_lists_what_is_not_matched(folder: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    _, out, _ = run("--luna16", folder)
+    assert out.endswith("unmatched: 1.2.3 at (1.0, 2.0, 3.0), 5.0 mm: its series is not in the tables\n")
+
+
+@pytest.fixture
+def rows(folder: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> list[dict[str, str]]:
+    assert run("--luna16", folder, "-o", tmp_path / "out" / "nodules.csv")[0] == 0
+    with (tmp_path / "out" / "nodules.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_csv_has_a_row_a_nodule(rows: list[dict[str, str]]) -> None:
+    assert {row["seriesuid"]: row["method"] for row in rows} == {
+        LIDC_IDRI_0001: "header",
+        OTHER: "slice",
+        "1.2.3": "",
+    }
+
+
+def test_the_csv_has_ratings(rows: list[dict[str, str]]) -> None:
+    (row,) = [row for row in rows if row["seriesuid"] == LIDC_IDRI_0001]
+    assert (row["patient_id"], row["readers"], row["malignancy"]) == ("LIDC-IDRI-0001", "4", "4.75")
+    assert row["malignancy_class"] == "malignant"
+
+
+def test_the_csv_says_why_there_is_none(rows: list[dict[str, str]]) -> None:
+    (row,) = [row for row in rows if row["seriesuid"] == "1.2.3"]
+    assert (row["reason"], row["malignancy_class"]) == ("its series is not in the tables", "")
+
+
+def test_crops_and_the_excluded_list_are_read(
+    folder: Path, shared_data: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "nodules.csv").write_text("name,seriesuid,first_pixel_x,first_pixel_y\n")
+    excluded = shared_data / "luna16" / "annotations_excluded.csv"
+    annotations = folder / "annotations.csv"
+    _, out, _ = run("--annotations", annotations, "--excluded", excluded, "--crops", tmp_path, "--json")
+    assert "readers" in json.loads(out)["methods"]
+
+
+def test_xml_takes_the_place_of_the_tables(
+    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "a.xml").write_text(
+        '<LidcReadMessage xmlns="http://www.nih.gov"><ResponseHeader>'
+        f"<SeriesInstanceUid>{OTHER}</SeriesInstanceUid></ResponseHeader></LidcReadMessage>"
+    )
+    _, out, _ = run("--luna16", folder, "--xml", tmp_path)
+    assert "0 of 3 nodules matched" in out
+    assert "no reader outlined anything in its series" in out
+
+
+def test_without_a_list_it_is_told(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    code, _, err = run("--luna16", tmp_path)
+    assert code == 1
+    assert "no nodules to find: expected --luna16 with annotations.csv in it, or --annotations" in err
+
+
+def test_lists_may_lie_in_the_evaluation_script(
+    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    place = tmp_path / "evaluationScript" / "annotations"
+    place.mkdir(parents=True)
+    (place / "annotations.csv").write_bytes((folder / "annotations.csv").read_bytes())
+    assert "2 of 3 nodules matched" in run("--luna16", tmp_path)[1]

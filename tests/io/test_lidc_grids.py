@@ -1,0 +1,127 @@
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.geometry import ImageGeometry
+from p2ch_luna.io.lidc_grids import read_crop_grids, read_scan_grids
+from p2ch_luna.io.volumes import write_mask
+
+HEADER = """ObjectType = Image
+NDims = 3
+BinaryData = True
+BinaryDataByteOrderMSB = False
+CompressedData = False
+TransformMatrix = 1 0 0 0 1 0 0 0 1
+Offset = {offset} -160 -300
+CenterOfRotation = 0 0 0
+ElementSpacing = 0.7 0.7 2.5
+DimSize = 512 512 120
+ElementType = MET_SHORT
+ElementDataFile = scan.raw
+"""
+
+
+@pytest.fixture
+def luna16(tmp_path: Path) -> Path:
+    """Headers alone: 1.2.0 in subset0, 1.2.1 beside it, 1.2.2 in a zip."""
+    folder = tmp_path / "luna16"
+    (folder / "subset0").mkdir(parents=True)
+    (folder / "subset0" / "1.2.0.mhd").write_text(HEADER.format(offset=-100))
+    (folder / "1.2.1.mhd").write_text(HEADER.format(offset=-101))
+    with zipfile.ZipFile(folder / "subset2.zip", "w") as zipped:
+        zipped.writestr("subset2/1.2.2.mhd", HEADER.format(offset=-102))
+    return folder
+
+
+def test_headers_are_found_in_folders_and_zips(luna16: Path) -> None:
+    grids = read_scan_grids(luna16, ["1.2.0", "1.2.1", "1.2.2", "1.2.3"])
+    assert {uid: grid.origin_xyz.tolist() for uid, grid in grids.items()} == {
+        "1.2.0": [-100, -160, -300],
+        "1.2.1": [-101, -160, -300],
+        "1.2.2": [-102, -160, -300],
+    }
+    assert grids["1.2.2"].spacing_xyz.tolist() == [0.7, 0.7, 2.5]
+
+
+def test_other_series_are_passed_over(luna16: Path) -> None:
+    assert list(read_scan_grids(luna16, ["1.2.1"])) == ["1.2.1"]
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match="none: not a folder; expected LUNA16's"):
+        read_scan_grids(tmp_path / "none", [])
+
+
+def test_a_damaged_header_is_named(luna16: Path) -> None:
+    (luna16 / "1.2.1.mhd").write_text("NDims = 3\n")
+    with pytest.raises(LunaError, match=r"1.2.1.mhd: not a MetaImage header"):
+        read_scan_grids(luna16, ["1.2.1"])
+
+
+def test_a_header_that_cannot_be_read_is_named(luna16: Path) -> None:
+    (luna16 / "1.2.9.mhd").mkdir()
+    with pytest.raises(LunaError, match=r"1.2.9.mhd: cannot be read: Is a directory; expected a header"):
+        read_scan_grids(luna16, ["1.2.9"])
+
+
+def test_a_zip_cut_short_is_named(luna16: Path) -> None:
+    content = (luna16 / "subset2.zip").read_bytes()
+    (luna16 / "subset2.zip").write_bytes(content[:-30])
+    with pytest.raises(LunaError, match=r"subset2.zip: cannot be read: File is not a zip file; expected"):
+        read_scan_grids(luna16, ["1.2.2"])
+
+
+@pytest.fixture
+def crops(tmp_path: Path) -> Path:
+    """One crop of 1 mm voxels at LPS (5, 6, 7), whose first pixel is column 30 and row 40 of the series."""
+    grid = ImageGeometry.axial((1.0, 1.0, 2.0), (5.0, 6.0, 7.0))
+    write_mask(tmp_path / "voi" / "a.nii.gz", np.zeros((3, 4, 5), bool), grid)
+    (tmp_path / "nodules.csv").write_text("name,seriesuid,first_pixel_x,first_pixel_y\na,1.2.3,30,40\n")
+    return tmp_path
+
+
+def test_a_crop_tells_where_its_series_begins(crops: Path) -> None:
+    (grid,) = read_crop_grids(crops)["1.2.3"]
+    assert grid.origin_xyz.tolist() == [-25, -34, 7]
+
+
+def test_every_crop_tells_its_own(crops: Path) -> None:
+    with (crops / "nodules.csv").open("a") as file:
+        file.write("a,1.2.3,31,40\n")
+    assert [grid.origin_xyz[0] for grid in read_crop_grids(crops)["1.2.3"]] == [-25, -26]
+
+
+def test_a_crop_that_is_not_there_is_named(crops: Path) -> None:
+    (crops / "voi" / "a.nii.gz").unlink()
+    with pytest.raises(LunaError, match=r"a.nii.gz: no such file; expected a nodule crop"):
+        read_crop_grids(crops)
+
+
+def test_a_crop_that_is_no_image_is_named(crops: Path) -> None:
+    (crops / "voi" / "a.nii.gz").write_text("no image")
+    with pytest.raises(LunaError, match=r"a.nii.gz: cannot be read: .*; expected a nodule crop"):
+        read_crop_grids(crops)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("name,seriesuid\n", "nodules.csv: no column 'first_pixel_x'; found"),
+        (
+            "name,seriesuid,first_pixel_x,first_pixel_y\na,1.2.3,3.5,4\n",
+            "nodules.csv, line 2: .*'3.5'; expected",
+        ),
+    ],
+)
+def test_a_table_that_is_none_is_told(crops: Path, text: str, told: str) -> None:
+    (crops / "nodules.csv").write_text(text)
+    with pytest.raises(LunaError, match=told):
+        read_crop_grids(crops)
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r"nodules.csv: No such file or directory; expected a table"):
+        read_crop_grids(tmp_path)
