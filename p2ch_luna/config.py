@@ -19,6 +19,10 @@ Count = Annotated[int, Field(ge=1)]
 
 MODELS: Mapping[str, str] = {"segmentation": "segmentation_unet", "nodule": "nodule_classifier"}  # by task
 LOSS_PARTS: Mapping[str, set[str]] = {"segmentation": {"focal", "dice"}, "nodule": {"nodule", "malignancy"}}
+SOURCES: Mapping[str, set[str]] = {  # of samples, see `training.tasks`
+    "segmentation": {"nodules", "candidates", "lung", "implants", "cubes"},
+    "nodule": {"nodules", "found_nodules", "implants", "cubes", "candidates", "vessels", "lung"},
+}
 
 
 class Table(BaseModel):
@@ -30,20 +34,20 @@ class Table(BaseModel):
 class DataConfig(Table):
     """Where data come from and who may train on them. Paths count from the current folder."""
 
-    lidc: str  # folder of nodules.csv and voi/: nodules to implant; "" for none
+    luna16: str  # LUNA16's folder: subsets and lists, found in it; "" for none
+    scans: tuple[str, ...]  # other annotated scans: files, or folders of them
+    annotations: str  # their nodules, LUNA16 columns; "" for none
+    excluded: str  # findings of scans and hosts to learn nothing from, LUNA16 columns; "" for none
+    candidates: tuple[str, ...]  # places that are nodules or none, as `luna mine` writes them
+    lidc: str  # folder of nodules.csv and voi/: nodules to implant; "": the scans' own
     cubes: str  # folder of LIDC cubes; "" for none
     cube_patients: str  # table of the patients that a cube may be of; needed with cubes
     hosts: tuple[str, ...]  # scans to implant into in training, whose own nodules are not known
     validation_hosts: tuple[str, ...]  # the same for validation
-    scans: tuple[str, ...]  # annotated scans: files, or folders such as LUNA16's subset0
-    annotations: str  # their nodules, LUNA16 columns; "" for none
-    excluded: str  # findings of scans and hosts to learn nothing from, LUNA16 columns; "" for none
-    candidates: str  # what a segmentation proposes in them (`luna mine`); "" for none
     credits: tuple[str, ...]  # what all this is and its licences, for the model's card
     train_folds: tuple[Fold, ...]
     validation_folds: tuple[Fold, ...]
     shape_irc: tuple[Count, Count, Count]  # voxels of 1 mm
-    cube_share: Share  # of the samples (segmentation) or nodules (classifier)
 
     @model_validator(mode="after")
     def _sides(self) -> DataConfig:
@@ -75,8 +79,15 @@ class AugmentationConfig(Table):
     thick_slices: Share
     blur: Share
     noise_hu: Annotated[float, Field(ge=0)]
+    noise_grain_mm: Annotated[float, Field(ge=0, le=3)]
     gain: Share
     shift_hu: Annotated[float, Field(ge=0)]
+    gamma: Share
+    resample: Share
+    rotation_degrees: Annotated[float, Field(ge=0, le=180)]
+    scale: Share
+    shift_mm: Annotated[float, Field(ge=0)]
+    elastic_mm: Annotated[float, Field(ge=0, le=4)]  # more could fold the image over itself
 
 
 class OptimConfig(Table):
@@ -108,6 +119,7 @@ class RunConfig(Table):
     augmentation: AugmentationConfig
     optim: OptimConfig
     loop: LoopConfig
+    sampling: dict[str, Share]  # of the samples, by source; their sum counts as 1
     loss: dict[str, Positive]  # the weight of each part of the task's loss
 
     @model_validator(mode="after")
@@ -116,12 +128,17 @@ class RunConfig(Table):
             raise ValueError(
                 f"model.name = {self.model.name!r}: task {self.task!r} wants {MODELS[self.task]!r}"
             )
-        wanted = LOSS_PARTS[self.task]
-        if wrong := sorted(self.loss.keys() ^ wanted):
-            found = "unknown" if wrong[0] in self.loss else "missing"
-            raise ValueError(
-                f"loss.{wrong[0]} is {found}: task {self.task!r} wants {' and '.join(sorted(wanted))}"
-            )
+        for table, found, wanted in (
+            ("loss", self.loss, LOSS_PARTS[self.task]),
+            ("sampling", self.sampling, SOURCES[self.task]),
+        ):
+            if wrong := sorted(found.keys() ^ wanted):
+                said = "unknown" if wrong[0] in found else "missing"
+                raise ValueError(
+                    f"{table}.{wrong[0]} is {said}: task {self.task!r} wants {', '.join(sorted(wanted))}"
+                )
+        if not sum(self.sampling.values()):
+            raise ValueError("sampling: all shares are 0; wanted one above")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,6 +15,21 @@ PADDING_HU = -1024  # scanners fill what they did not see with -1024, -2000, -30
 LUNG_WINDOW_HU = (-1350.0, 150.0)  # black and white of a picture, as a radiologist looks at lungs
 HuArray = NDArray[np.int16] | NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)
+Sliced = TypeVar("Sliced", bound=np.generic, covariant=True)
+
+
+class Voxels(Protocol[Sliced]):
+    """(D, H, W) voxels in memory or in a file; a slice of them is an array, perhaps not to be written to."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(D, H, W)."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of a slice."""
+
+    def __getitem__(self, key: tuple[slice, ...], /) -> NDArray[Sliced]: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +85,7 @@ class CtVolume:
 
 
 def crop_around(
-    array: NDArray[Voxel], center_irc: ArrayLike, shape_irc: Sequence[int], fill: float = AIR_HU
+    array: Voxels[Voxel], center_irc: ArrayLike, shape_irc: Sequence[int], fill: float = AIR_HU
 ) -> NDArray[Voxel]:
     """Cut `shape_irc` voxels out of a (D, H, W) array; the centre keeps its place, outside is `fill`.
 
@@ -79,7 +94,7 @@ def crop_around(
     start = crop_start(center_irc, shape_irc)
     low = np.clip(start, 0, array.shape)
     high = np.clip(start + shape_irc, 0, array.shape)
-    crop = np.full(tuple(shape_irc), fill, dtype=array.dtype)
+    crop: NDArray[Voxel] = np.full(tuple(shape_irc), fill, dtype=array.dtype)
     crop[tuple(map(slice, low - start, high - start))] = array[tuple(map(slice, low, high))]
     return crop
 

@@ -12,8 +12,6 @@ from scipy import ndimage
 
 from p2ch_luna.geometry import PADDING_HU, CtVolume, ImageGeometry, crop_box, resample, to_canonical
 
-PREPARE_VERSION = 2  # to be raised with every change that alters what `prepare` returns: caches go by it
-
 COARSE_MM = 2.0
 LUNG_BELOW_HU = -350.0  # a mean of lung and the vessels, interstitium and pathology in it
 OUTSIDE_BELOW_HU = -930.0  # the air round the body, also where noise that is cut off at -1024 lifts it
@@ -87,11 +85,13 @@ class PreparedCt:
 
     ct: isotropic, canonical orientation (tilt kept), int16 HU, the lungs' box and a margin.
     lung: (D, H, W) of the same grid.    warning: as in `Lungs`.
+    native: the grid of the CT that it was made from, on which readers have drawn their outlines.
     """
 
     ct: CtVolume
     lung: Mask
     warning: str | None
+    native: ImageGeometry | None = None
 
 
 def prepare(ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0) -> PreparedCt:
@@ -100,7 +100,7 @@ def prepare(ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0) -> P
     box = _lung_box(to_canonical(ct), lungs, margin_mm)
     hu = np.rint(np.clip(box.hu, PADDING_HU, np.iinfo(np.int16).max)).astype(np.int16)
     scaled = resample(replace(box, hu=hu), spacing_mm)
-    return PreparedCt(scaled, lungs.mask_on(scaled.geometry, scaled.hu.shape), lungs.warning)
+    return PreparedCt(scaled, lungs.mask_on(scaled.geometry, scaled.hu.shape), lungs.warning, ct.geometry)
 
 
 def _lung_box(ct: CtVolume, lungs: Lungs, margin_mm: float) -> CtVolume:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from p2ch_luna.cli._common import (
+    cache_option,
     device_option,
     output_option,
     pick_device,
     progress,
+    storage_option,
     threads_option,
     use_threads,
 )
-
-if TYPE_CHECKING:
-    from p2ch_luna.config import DataConfig
-    from p2ch_luna.findings import Nodule
 
 
 @click.command()
@@ -29,9 +27,19 @@ if TYPE_CHECKING:
     help="A trained segmentation, .safetensors; the bundled one if left out.",
 )
 @output_option("CSV of candidates to write; the config's data.candidates names it.")
+@cache_option
+@storage_option
 @device_option
 @threads_option
-def mine(config: Path, segmentation: Path | None, output: Path, device: str, threads: int | None) -> None:
+def mine(
+    config: Path,
+    segmentation: Path | None,
+    output: Path,
+    cache_folder: Path | None,
+    storage: str,
+    device: str,
+    threads: int | None,
+) -> None:
     """Propose candidates in the scans and hosts of CONFIG and say which are nodules.
 
     A candidate nearer to a nodule than its radius is that nodule; one at an excluded finding is left
@@ -42,41 +50,34 @@ def mine(config: Path, segmentation: Path | None, output: Path, device: str, thr
     """
     from p2ch_luna.config import load_config
     from p2ch_luna.datasets.candidates import label_candidates
-    from p2ch_luna.datasets.scans import prepare_file
+    from p2ch_luna.datasets.catalogue import prepare_source
+    from p2ch_luna.datasets.collection import read_known
     from p2ch_luna.files import replacing
     from p2ch_luna.inference.detector import propose_candidates
     from p2ch_luna.inference.fast import ready
     from p2ch_luna.io import write_candidates
     from p2ch_luna.io.scan_cache import ScanCache
     from p2ch_luna.models.checkpoint import bundled, load_model
+    from p2ch_luna.training.fit import sources_of
 
-    data = load_config(config).data
+    sources = replace(sources_of(load_config(config).data), candidates=())  # they are yet to be written
     use_threads(threads)
     target = pick_device(device)
-    paths, nodules, excluded = _scans_and_truth(data)
+    known = read_known(sources)
+    scans = list(dict.fromkeys([*known.hosts, *known.validation_hosts, *known.scans]))
+    cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
     found = []
     with progress() as stages, replacing(output) as table:
         model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
-        model, cache = ready(model, target), ScanCache()
-        stages.stage("proposing", len(paths))
-        for path in paths:
-            candidates = propose_candidates(model, prepare_file(path, cache), target)
-            labelled = label_candidates(candidates, nodules, excluded)
+        model = ready(model, target)
+        stages.stage("proposing", len(scans))
+        for scan in scans:
+            uid = scan.series_uid
+            candidates = propose_candidates(model, prepare_source(scan, cache).load(), target)
+            labelled = label_candidates(candidates, known.nodules.get(uid, ()), known.unsure.get(uid, ()))
             n_nodules = sum(bool(c.is_nodule) for c in labelled)
-            click.echo(f"{path.name}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
+            click.echo(f"{uid}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
             found += labelled
             stages.advance()
         write_candidates(table, found)
     click.echo(f"{len(found)} candidates written to {output}")
-
-
-def _scans_and_truth(data: DataConfig) -> tuple[list[Path], list[Nodule], list[Nodule]]:
-    """The scans and hosts of a config, their nodules and their excluded findings."""
-    from p2ch_luna.datasets.collection import check_annotations
-    from p2ch_luna.datasets.scans import find_scans
-    from p2ch_luna.io import read_nodules
-
-    paths = find_scans([Path(p) for p in dict.fromkeys((*data.hosts, *data.validation_hosts, *data.scans))])
-    nodules = read_nodules(Path(data.annotations)) if data.annotations else []
-    check_annotations(data.annotations, nodules, paths)
-    return paths, nodules, read_nodules(Path(data.excluded)) if data.excluded else []

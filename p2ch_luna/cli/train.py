@@ -8,7 +8,16 @@ from typing import Any
 
 import click
 
-from p2ch_luna.cli._common import Stages, device_option, pick_device, progress, threads_option, use_threads
+from p2ch_luna.cli._common import (
+    Stages,
+    cache_option,
+    device_option,
+    pick_device,
+    progress,
+    storage_option,
+    threads_option,
+    use_threads,
+)
 from p2ch_luna.errors import LunaError
 
 
@@ -29,6 +38,8 @@ from p2ch_luna.errors import LunaError
     help="Where the run's folder is made.",
 )
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
+@cache_option
+@storage_option
 @device_option
 @threads_option
 def train(
@@ -36,10 +47,14 @@ def train(
     overrides: tuple[str, ...],
     runs: Path,
     resume: Path | None,
+    cache_folder: Path | None,
+    storage: str,
     device: str,
     threads: int | None,
 ) -> None:
     """Train a network from a CONFIG and watch it in TensorBoard.
+
+    Scans are prepared where that was not done; for many, `luna prepare` does it in parallel before.
 
     \b
     luna train configs/segmentation.toml
@@ -56,12 +71,13 @@ def train(
     run_config = _config(config, overrides, resume)
     use_threads(threads)
     target = pick_device(device)
+    cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
     run = resume or new_run_dir(runs, run_config.task)
     if resume is None:
         save_config(run, run_config.model_dump(mode="json"))
     click.echo(f"run: {run}    (tensorboard --logdir {run.parent})", err=True)
     with progress() as stages:
-        model = fit(run_config, run, target, _Shown(stages), ScanCache(), resume=resume is not None)
+        model = fit(run_config, run, target, _Shown(stages), cache, resume=resume is not None)
     click.echo(str(model))
 
 

@@ -2,82 +2,161 @@
 
 from __future__ import annotations
 
-import csv
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
+from p2ch_luna.datasets.catalogue import LunaLists, ScanSource, find_lists, index_scans
+from p2ch_luna.datasets.cubes import cubes_within
 from p2ch_luna.datasets.implant import Implantable, make_implantable
-from p2ch_luna.datasets.scans import LabelledScan, find_scans, load_labelled
-from p2ch_luna.datasets.splits import fold_of, in_folds
+from p2ch_luna.datasets.scans import LabelledScan, load_scan
+from p2ch_luna.datasets.splits import N_FOLDS, Folds, fold_of
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
-from p2ch_luna.io import read_nodules
+from p2ch_luna.geometry import CtVolume, crop_start
+from p2ch_luna.io import read_nodules, read_series_uids
+from p2ch_luna.io.candidate_table import CandidateTable, join_tables, read_candidate_table
 from p2ch_luna.io.lidc import LidcNodule, NoduleCrop, load_crop, load_cube, read_lidc_nodules
+from p2ch_luna.io.lidc_tables import LidcTables, load_lidc_tables
 from p2ch_luna.io.scan_cache import ScanCache
-from p2ch_luna.io.volumes import series_stem
 
-CUBE_COLUMNS = ("cube", "first_patient", "last_patient")
+CUT_MARGIN = 6  # voxels kept round a nodule that is cut out of its scan to be implanted
 
-
-@dataclass(frozen=True, eq=False)
-class Share:
-    """What one side of a split may use."""
-
-    scans: list[LabelledScan]
-    nodules: list[Implantable]
-    cubes: list[NoduleCrop]
-    patients: list[str]  # of the nodules and cubes, and the series uids of the scans
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Sources:
     """Where the data lie; an absent source is empty or None."""
 
+    luna16: Path | None  # LUNA16's folder: subsets and lists
+    scans: Sequence[Path]  # other annotated scans: each is on the side of its patient
+    annotations: Path | None  # of `scans`
+    excluded: Path | None  # of `scans` and `hosts`
+    candidates: Sequence[Path]  # places that are nodules and places that are none
+    hosts: Sequence[Path]  # scans whose nodules are not known: backgrounds in training
+    validation_hosts: Sequence[Path]  # the same in validation
     lidc: Path | None  # folder of nodules.csv and voi/
     cubes: Path | None  # folder of cubes
     cube_patients: Path | None  # table of the patients that a cube may be of
-    hosts: Sequence[Path]  # scans whose nodules are not known: backgrounds of this side of a split
-    scans: Sequence[Path]  # annotated scans: each is on the side of its patient
-    annotations: Path | None
-    excluded: Path | None
 
 
-def load_share(
-    sources: Sources,
-    folds: Collection[int],
-    cache: ScanCache | None = None,
-    on_item: Callable[[str], None] = lambda _: None,
-) -> Share:
-    """Load what patients of these folds own, and all of the hosts; `on_item` hears of each item loaded."""
-    hosts, scans = find_scans(sources.hosts), find_scans(sources.scans)
-    truth = read_nodules(sources.annotations) if sources.annotations else []
-    check_annotations(sources.annotations, truth, [*hosts, *scans])
-    table = read_lidc_nodules(sources.lidc) if sources.lidc else []
-    own = in_folds(table, folds)
-    nodules = []
-    for row in own:
-        nodules.append(make_implantable(load_crop(row)))
-        on_item(row.name)
-    cubes = cubes_of_folds(sources.cubes, sources.cube_patients, folds) if sources.cubes else []
-    labelled = load_labelled(
-        [*hosts, *(path for path in scans if scan_fold(path, table) in folds)],
-        _by_series(truth),
-        _by_series(read_nodules(sources.excluded) if sources.excluded else []),
-        cache,
-        lambda path: on_item(path.name),
+@dataclass(frozen=True)
+class Known:
+    """The scans that there are, and all that the tables say."""
+
+    scans: list[ScanSource]  # annotated
+    hosts: list[ScanSource]
+    validation_hosts: list[ScanSource]
+    nodules: Mapping[str, Sequence[Nodule]]  # by series uid
+    unsure: Mapping[str, Sequence[Nodule]]
+    candidates: CandidateTable
+    lidc: LidcTables
+    crops: list[LidcNodule]
+    folds: Folds
+
+    def patient_of(self, series_uid: str) -> str:
+        """The patient, from LIDC's tables; the uid itself where nobody knows."""
+        return self.lidc.patient_of(series_uid) or series_uid
+
+    def fold_of(self, scan: ScanSource) -> int:
+        """LUNA16's subset, or that which the patient's id decides."""
+        return fold_of(self.patient_of(scan.series_uid)) if scan.subset is None else scan.subset
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What one side of a split may use."""
+
+    scans: list[LabelledScan]  # annotated
+    hosts: list[LabelledScan]  # backgrounds
+    nodules: list[Implantable]
+    cubes: list[NoduleCrop]
+    candidates: CandidateTable
+    patients: list[str]  # of the scans, nodules and cubes
+
+
+def read_known(sources: Sources) -> Known:
+    """Index the annotated scans and read all tables; no scan is opened.
+
+    A scan that cannot be used is told in the log. Raises LunaError where a list is missing, or no
+    annotated nodule is of any scan.
+    """
+    lists = find_lists(sources.luna16) if sources.luna16 else None
+    scans = _annotated_scans(sources, lists)
+    hosts, validation_hosts = _hosts(sources.hosts), _hosts(sources.validation_hosts)
+    nodules = _nodules_of(sources, lists, [*scans, *hosts, *validation_hosts])
+    unsure = _read_all(lists.excluded if lists else None, sources.excluded)
+    lidc = load_lidc_tables()
+    patients = ((lidc.patient_of(s.series_uid) or s.series_uid, s.subset) for s in scans)
+    return Known(
+        scans,
+        hosts,
+        validation_hosts,
+        _by_series(nodules),
+        _by_series(unsure),
+        join_tables(read_candidate_table(path) for path in _candidate_tables(sources, lists)),
+        lidc,
+        read_lidc_nodules(sources.lidc) if sources.lidc else [],
+        Folds.by_subset(patients),
     )
-    if not labelled:
-        raise LunaError(f"no scan in folds {sorted(folds)}: wanted data.hosts or data.scans of these folds")
-    patients = {row.patient_id for row in own} | {p for _, ps in cubes for p in ps}
-    patients |= {s.series_uid for s in labelled}
-    return Share(labelled, nodules, [load_cube(path) for path, _ in cubes], sorted(patients))
 
 
-def check_annotations(source: Path | str | None, nodules: Sequence[Nodule], scans: Sequence[Path]) -> None:
+def _annotated_scans(sources: Sources, lists: LunaLists | None) -> list[ScanSource]:
+    """LUNA16's, then the others; each file once."""
+    listed = read_series_uids(lists.series_uids) if lists and lists.series_uids else None
+    found: list[ScanSource] = []
+    for paths, uids in (([sources.luna16] if sources.luna16 else [], listed), (sources.scans, None)):
+        if paths:
+            catalogue = index_scans(paths, listed=uids)
+            for problem in catalogue.problems:
+                log.warning("%s: %s; not used", problem.where, problem.reason)
+            found += catalogue.sources
+    return found
+
+
+def _hosts(paths: Sequence[Path]) -> list[ScanSource]:
+    """Backgrounds, each named by a person: one that cannot be used is an error."""
+    if not paths:
+        return []
+    catalogue = index_scans(paths)
+    for problem in catalogue.problems:
+        raise LunaError(f"{problem.where}: {problem.reason}")
+    return catalogue.sources
+
+
+def _nodules_of(sources: Sources, lists: LunaLists | None, scans: Sequence[ScanSource]) -> list[Nodule]:
+    """The annotated nodules; those of LUNA16's subsets that are not there are passed over."""
+    if sources.luna16 and (lists is None or lists.annotations is None):
+        raise LunaError(f"{sources.luna16}: no annotations.csv there; wanted LUNA16's list of nodules")
+    if lists and lists.excluded is None:
+        log.warning(
+            "%s: no annotations_excluded.csv there: doubtful findings count as background", sources.luna16
+        )
+    nodules = _read_all(lists.annotations if lists else None, sources.annotations)
+    check_annotations(lists.annotations if lists else sources.annotations, nodules, scans)
+    return nodules
+
+
+def _read_all(*tables: Path | None) -> list[Nodule]:
+    return [nodule for path in tables if path is not None for nodule in read_nodules(path)]
+
+
+def _candidate_tables(sources: Sources, lists: LunaLists | None) -> list[Path]:
+    """LUNA16's own (the second version, if both are there), then those named."""
+    own = (lists.candidates_v2 or lists.candidates) if lists else None
+    return [*([own] if own else []), *sources.candidates]
+
+
+def check_annotations(
+    source: Path | str | None, nodules: Sequence[Nodule], scans: Sequence[ScanSource]
+) -> None:
     """Raise LunaError where no nodule is of any scan: other ids would turn all of them into background."""
-    uids = [series_stem(path) for path in scans]
+    uids = [scan.series_uid for scan in scans]
     if nodules and not {nodule.series_uid for nodule in nodules} & set(uids):
         here = uids[0] if uids else "none"
         raise LunaError(
@@ -86,51 +165,83 @@ def check_annotations(source: Path | str | None, nodules: Sequence[Nodule], scan
         )
 
 
-def scan_fold(path: Path, table: Sequence[LidcNodule]) -> int:
-    """The fold of an annotated scan: its patient's if the table knows it, else that of its series uid."""
-    uid = series_stem(path)
-    patient = next((row.patient_id for row in table if row.series_uid == uid), uid)
-    return fold_of(patient)
+def load_share(
+    known: Known,
+    sources: Sources,
+    folds: Collection[int],
+    cache: ScanCache,
+    on_item: Callable[[str], None] = lambda _: None,
+    *,
+    trains: bool,
+) -> Share:
+    """Load what patients of these folds own, and all of the hosts; `on_item` hears of each item loaded.
 
-
-def cubes_of_folds(
-    folder: Path, table_path: Path | None, folds: Collection[int]
-) -> list[tuple[Path, list[str]]]:
-    """The cubes that can only be of patients of these folds, each with the patients it may be of.
-
-    The table gives, for each cube, the first and last patient of LIDC-IDRI whom it may show; a cube of
-    which only one of them belongs to other folds is left out.
+    A patient with scans in several of LUNA16's subsets (LIDC-IDRI-0332) `trains` only if all of them are
+    in these folds. A scan that cannot be used is told in the log and left out.
     """
-    if table_path is None:
-        raise LunaError(f"{folder}: whose cubes? wanted data.cube_patients beside data.cubes")
-    return [
-        (folder / f"{cube}.nii.gz", patients)
-        for cube, patients in _read_cube_patients(table_path)
-        if all(fold_of(patient) in folds for patient in patients)
-    ]
+    others = set(range(N_FOLDS)) - set(folds) if trains else set()
+    own = [s for s in known.scans if known.fold_of(s) in folds]
+    own = [s for s in own if not known.folds.subsets.get(known.patient_of(s.series_uid), set()) & others]
+    scans = _usable(known, own, cache, on_item)
+    hosts = []
+    for host in known.hosts if trains else known.validation_hosts:
+        hosts.append(_load(known, host, cache))
+        on_item(host.path.name)
+    if not scans and not hosts:
+        raise LunaError(
+            f"no scan in folds {sorted(folds)}: wanted data.luna16, data.scans or data.hosts of these"
+        )
+    crops = [crop for crop in known.crops if known.folds.are_within(crop.patient_id, folds)]
+    nodules = []
+    for crop in crops:
+        nodules.append(make_implantable(load_crop(crop)))
+        on_item(crop.name)
+    cubes = cubes_within(sources.cubes, sources.cube_patients, known.folds, folds) if sources.cubes else []
+    patients = {known.patient_of(scan.series_uid) for scan in scans}
+    patients |= {crop.patient_id for crop in crops} | {p for _, ps in cubes for p in ps}
+    return Share(
+        scans,
+        hosts,
+        nodules or cut_out(scans),
+        [load_cube(path) for path, _ in cubes],
+        known.candidates.of_series({scan.series_uid for scan in [*scans, *hosts]}),
+        sorted(patients),
+    )
 
 
-def _read_cube_patients(path: Path) -> list[tuple[str, list[str]]]:
-    """The cubes and whom each may show; a cube that may show nobody is an error."""
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            missing = [c for c in CUBE_COLUMNS if c not in (reader.fieldnames or ())]
-            if missing:
-                raise LunaError(f"{path}: no column {missing[0]!r}; found {reader.fieldnames}")
-            return [(row["cube"], _patients(row["first_patient"], row["last_patient"])) for row in reader]
-    except OSError as error:
-        raise LunaError(f"{path}: {error.strerror}; wanted a table of the cubes' patients") from error
-    except ValueError as error:
-        raise LunaError(f"{path}, line {reader.line_num}: {error}") from error
+def _usable(
+    known: Known, sources: Iterable[ScanSource], cache: ScanCache, on_item: Callable[[str], None]
+) -> list[LabelledScan]:
+    """The scans that can be read: among hundreds one that cannot is no reason to stop."""
+    scans = []
+    for source in sources:
+        try:
+            scans.append(_load(known, source, cache))
+        except LunaError as error:
+            log.warning("%s; not used", error)
+        on_item(source.path.name)
+    return scans
 
 
-def _patients(first: str | None, last: str | None) -> list[str]:
-    """All from first to last, as LIDC-IDRI numbers them."""
-    numbers = [(text or "").removeprefix("LIDC-IDRI-") for text in (first, last)]
-    if not all(n.isdecimal() for n in numbers) or int(numbers[0]) > int(numbers[1]):
-        raise ValueError(f"patients {first} to {last}; wanted e.g. LIDC-IDRI-0001 to LIDC-IDRI-0004")
-    return [f"LIDC-IDRI-{n:04d}" for n in range(int(numbers[0]), int(numbers[1]) + 1)]
+def _load(known: Known, source: ScanSource, cache: ScanCache) -> LabelledScan:
+    uid = source.series_uid
+    return load_scan(source, cache, known.nodules.get(uid, ()), known.unsure.get(uid, ()), known.lidc)
+
+
+def cut_out(scans: Sequence[LabelledScan]) -> list[Implantable]:
+    """The scans' own nodules, to be set into other places; a ball where no reader's outline is known."""
+    found = []
+    for scan in scans:
+        for number, nodule in enumerate(scan.nodules, start=1):
+            side = 2 * (int(np.ceil(nodule.reach_irc.max())) + CUT_MARGIN) + 1
+            shape, name = (side, side, side), f"{scan.series_uid}-{number}"
+            mask = scan.paint((nodule,), nodule.center_irc, shape) > 0
+            if not mask.any():
+                continue  # an outline smaller than a voxel
+            hu, start = scan.crop_hu(nodule.center_irc, shape), crop_start(nodule.center_irc, shape)
+            ct = CtVolume(name, hu, scan.geometry.moved_to(start))
+            found.append(make_implantable(NoduleCrop(name, ct, mask, nodule.diameter_mm, nodule.malignancy)))
+    return found
 
 
 def _by_series(nodules: Iterable[Nodule]) -> Mapping[str, Sequence[Nodule]]:

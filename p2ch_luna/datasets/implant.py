@@ -20,6 +20,7 @@ from p2ch_luna.lungs import PreparedCt, prepare
 from p2ch_luna.metrics.matching import effective_diameter_mm
 
 FEATHER_MM = 2.0  # over which the crop fades into the host outside the nodule's mask
+OPAQUE = 255
 AERATED_HU = -650.0  # a place for a nodule is lung with air in it, not vessel, not wall
 
 
@@ -27,13 +28,13 @@ AERATED_HU = -650.0  # a place for a nodule is lung with air in it, not vessel, 
 class Implantable:
     """A nodule crop made ready for blending: padded, and with its weight against the host.
 
-    hu, opacity: (D, H, W) float32; opacity is 1 on the mask and falls to 0 at `FEATHER_MM` from it.
+    All (D, H, W). Small types, for hundreds are held in memory by every process that draws samples.
     """
 
     name: str
-    hu: NDArray[np.float32]
-    opacity: NDArray[np.float32]
-    mask: NDArray[np.float32]  # 0 or 1; a number, so that it can be interpolated
+    hu: NDArray[np.int16]
+    opacity: NDArray[np.uint8]  # `OPAQUE` on the mask, falls to 0 at `FEATHER_MM` from it
+    mask: NDArray[np.uint8]  # 0 or 1; a number, so that it can be interpolated
     geometry: ImageGeometry
     center_irc: NDArray[np.float64]
     radius_mm: float  # of the sphere round the centre outside of which opacity is 0
@@ -48,14 +49,14 @@ def make_implantable(crop: NoduleCrop) -> Implantable:
     widths = [(int(p), int(p)) for p in pad]
     mask = np.pad(crop.mask, widths)
     distance_mm = ndimage.distance_transform_edt(~mask, sampling=spacing)
-    opacity = np.clip(1.0 - distance_mm / FEATHER_MM, 0.0, 1.0).astype(np.float32)
+    opacity = np.rint(OPAQUE * np.clip(1.0 - distance_mm / FEATHER_MM, 0.0, 1.0)).astype(np.uint8)
     inside = np.argwhere(opacity > 0)
     center = np.argwhere(mask).mean(axis=0)
     return Implantable(
         name=crop.name,
-        hu=np.pad(crop.ct.hu, widths, mode="edge").astype(np.float32),
+        hu=np.pad(crop.ct.hu, widths, mode="edge").astype(np.int16, casting="same_kind"),
         opacity=opacity,
-        mask=mask.astype(np.float32),
+        mask=mask.astype(np.uint8),
         geometry=crop.ct.geometry.moved_to(-pad),
         center_irc=center,
         radius_mm=float(np.linalg.norm((inside - center) * spacing, axis=1).max() + spacing.max()),
@@ -100,11 +101,14 @@ def blend(
         return box, np.zeros(shape, bool)
     matrix, offset = _host_to_crop(geometry.moved_to(low), nodule, center_xyz, pose)
 
-    def sampled(values: NDArray[np.float32], mode: Literal["constant", "nearest"]) -> NDArray[np.float32]:
-        out: NDArray[np.float32] = ndimage.affine_transform(values, matrix, offset, shape, order=1, mode=mode)
+    def sampled(
+        values: NDArray[np.int16] | NDArray[np.uint8], mode: Literal["constant", "nearest"]
+    ) -> NDArray[np.float32]:
+        out = np.empty(shape, np.float32)
+        ndimage.affine_transform(values, matrix, offset, output=out, order=1, mode=mode)
         return out
 
-    opacity = sampled(nodule.opacity, "constant")
+    opacity = sampled(nodule.opacity, "constant") / OPAQUE
     host = hu[box].astype(np.float32)
     mixed = host + opacity * (sampled(nodule.hu, "nearest") - host)
     hu[box] = np.rint(mixed) if hu.dtype == np.int16 else mixed

@@ -1,4 +1,4 @@
-"""Training patches for the segmentation: real backgrounds with real nodules in them."""
+"""Training patches for the segmentation: places of scans, some with nodules set in."""
 
 from __future__ import annotations
 
@@ -15,70 +15,94 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from p2ch_luna.datasets.implant import AERATED_HU, Implantable, Pose, blend
-from p2ch_luna.datasets.scans import UNSURE, LabelledScan
-from p2ch_luna.geometry import AIR_HU, ImageGeometry, crop_around
+from p2ch_luna.datasets.places import Places
+from p2ch_luna.datasets.sampling import Pick
+from p2ch_luna.datasets.scans import UNSURE, LabelledScan, Labels
+from p2ch_luna.geometry import ImageGeometry
 from p2ch_luna.io.lidc import NoduleCrop
 
-Labels = NDArray[np.uint8]
 Item = TypeVar("Item")
 REFERENCE_MM3 = 113.0  # a 6 mm nodule: its voxels weigh 1, those of smaller nodules more, of larger less
 VOXEL_WEIGHT = (0.1, 3.0)  # bounds of that weight
 DENSE_HU = -500.0  # of a vessel in the lung, rather more than less
 CLEAR_MM = 8.0  # from a nodule to what is surely something else
+NODULE_SHIFT, CANDIDATE_SHIFT = 0.25, 0.125  # of the patch: how far off its middle a place may lie
+FIRST_IMPLANT = 101  # a label above those of a scan's own nodules
 
 
 class PatchSample(NamedTuple):
     """One patch, or a batch of them with a leading axis."""
 
-    hu: Tensor  # (1, D, H, W) float32 HU
-    mask: Tensor  # (1, D, H, W) 0 or 1
-    weight: Tensor  # (1, D, H, W) of each voxel in the loss; 0 where the truth is not known
+    hu: Tensor  # (1, D, H, W) int16
+    labels: Tensor  # (1, D, H, W) uint8: 0 background, 1 to 254 nodules, UNSURE
+
+
+class PatchBatch(NamedTuple):
+    """What a segmentation trains on."""
+
+    hu: Tensor  # (B, 1, D, H, W) float32 HU
+    mask: Tensor  # (B, 1, D, H, W) 0 or 1
+    weight: Tensor  # (B, 1, D, H, W) of each voxel in the loss; 0 where the truth is not known
 
 
 class PatchSource(Protocol):
-    """Something that patches are drawn from."""
+    """Items, of each of which many patches can be drawn."""
 
-    def draw(self, shape_irc: Sequence[int], rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels]:
-        """A new patch, (D, H, W) HU at 1 mm, and its labels as in `LabelledScan`."""
+    def __len__(self) -> int: ...
+
+    def draw(
+        self, item: int, shape_irc: Sequence[int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int16], Labels]:
+        """A new patch, (D, H, W) HU at 1 mm, and its labels."""
         ...
 
 
 @dataclass(frozen=True)
-class ScanPatches:
-    """Patches of scans, up to `most_implants` nodules set into each.
+class PlacePatches:
+    """Patches near places of scans: their own nodules, or what a segmentation took for one."""
 
-    The middle of a patch is a place in the lung, or, in a scan with nodules of its own, half of the
-    time one of those.
-    """
+    places: Places
+    shift: float  # of the patch's sides
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def draw(
+        self, item: int, shape_irc: Sequence[int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int16], Labels]:
+        """See `PatchSource`."""
+        scan, center = self.places[item]
+        most = (np.asarray(shape_irc) * self.shift).astype(int)
+        center = center + rng.integers(-most, most + 1)
+        return scan.crop_hu(center, shape_irc), scan.crop_labels(center, shape_irc)
+
+
+@dataclass(frozen=True)
+class LungPatches:
+    """Patches round any place in the lungs, up to `most_implants` nodules set into each; an item a scan."""
 
     scans: Sequence[LabelledScan]
-    nodules: Sequence[Implantable]
-    most_implants: int = 3
+    nodules: Sequence[Implantable] = ()
+    most_implants: int = 0
 
-    def draw(self, shape_irc: Sequence[int], rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels]:
+    def __len__(self) -> int:
+        return len(self.scans) if self.nodules or not self.most_implants else 0
+
+    def draw(
+        self, item: int, shape_irc: Sequence[int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int16], Labels]:
         """See `PatchSource`."""
-        scan = pick(self.scans, rng)
-        center = _random_center(scan, rng)
-        hu = crop_around(scan.hu, center, shape_irc, AIR_HU)
-        labels = crop_around(scan.labels, center, shape_irc, 0)
-        lung = crop_around(scan.prepared.lung, center, shape_irc, 0)
-        implant_randomly(hu, labels, lung, self.nodules, int(rng.integers(self.most_implants + 1)), rng)
+        scan = self.scans[item]
+        center = scan.random_place(rng)
+        hu, labels = scan.crop_hu(center, shape_irc), scan.crop_labels(center, shape_irc)
+        if count := int(rng.integers(self.most_implants + 1)):
+            implant_randomly(hu, labels, scan.crop_lung(center, shape_irc), self.nodules, count, rng)
         return hu, labels
 
 
 def pick(items: Sequence[Item], rng: np.random.Generator) -> Item:
     """One of the items, each as likely."""
     return items[int(rng.integers(len(items)))]
-
-
-def _random_center(scan: LabelledScan, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(3,) a place near a nodule of the scan's own, or a voxel of the lung."""
-    own = scan.nodule_centers_irc
-    if len(own) and rng.random() < 0.5:
-        near: NDArray[np.float64] = own[rng.integers(len(own))] + rng.integers(-16, 17, 3)
-        return near
-    lung = scan.lung_voxels
-    return np.array(np.unravel_index(lung[rng.integers(lung.size)], scan.labels.shape), float)
 
 
 @dataclass(frozen=True)
@@ -89,9 +113,14 @@ class CubePatches:
     nodules: Sequence[Implantable]
     largest_shift: int = 12  # voxels
 
-    def draw(self, shape_irc: Sequence[int], rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels]:
+    def __len__(self) -> int:
+        return len(self.cubes)
+
+    def draw(
+        self, item: int, shape_irc: Sequence[int], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int16], Labels]:
         """See `PatchSource`."""
-        cube = pick(self.cubes, rng)
+        cube = self.cubes[item]
         center = cube.center_irc + rng.integers(-self.largest_shift, self.largest_shift + 1, 3)
         hu = _crop_mirrored(cube.ct.hu.astype(np.int16, copy=False), center, shape_irc)
         labels = _crop_mirrored(cube.mask.astype(np.uint8), center, shape_irc)
@@ -99,9 +128,9 @@ class CubePatches:
             implant_randomly(hu, labels, np.ones(hu.shape, bool), self.nodules, int(rng.integers(2)), rng)
         return hu, labels
 
-    def draw_other(self, shape_irc: Sequence[int], rng: np.random.Generator) -> NDArray[np.int16]:
+    def draw_vessel(self, item: int, shape_irc: Sequence[int], rng: np.random.Generator) -> NDArray[np.int16]:
         """A patch whose middle is something dense among air, away from the nodule: mostly a vessel."""
-        cube = pick(self.cubes, rng)
+        cube = self.cubes[item]
         places = self._vessels[cube.name]
         center = places[rng.integers(len(places))] if len(places) else np.zeros(3)
         return _crop_mirrored(cube.ct.hu.astype(np.int16, copy=False), center, shape_irc)
@@ -152,41 +181,37 @@ def implant_randomly(
         if labels[near].any():
             continue
         box, mask = blend(hu, ImageGeometry.axial(), nodule, center[::-1], pose)
-        labels[box][mask] = len(done) + 101  # above the labels of a scan's own
+        labels[box][mask] = len(done) + FIRST_IMPLANT
         done.append((nodule, center, pose))
     return done
 
 
 @dataclass(frozen=True)
 class PatchDataset(Dataset[PatchSample]):
-    """Patch `i` depends on the seed and on `i` alone: the same whatever the number of workers."""
+    """One patch a `Pick`, which the sampler makes. It augments nothing and balances nothing."""
 
     sources: Sequence[PatchSource]
-    shares: Sequence[float]  # of each source
     shape_irc: Sequence[int]
-    length: int
-    seed: int
 
-    def __len__(self) -> int:
-        return self.length
-
-    def __getitem__(self, i: int) -> PatchSample:
-        rng = np.random.default_rng((self.seed, i))
-        shares = np.asarray(self.shares) / np.sum(self.shares)
-        hu, labels = self.sources[rng.choice(len(self.sources), p=shares)].draw(self.shape_irc, rng)
-        return PatchSample(
-            torch.from_numpy(hu.astype(np.float32))[None],
-            torch.from_numpy(((labels > 0) & (labels != UNSURE)).astype(np.float32))[None],
-            torch.from_numpy(voxel_weights(labels))[None],
-        )
+    def __getitem__(self, pick: Pick) -> PatchSample:
+        hu, labels = self.sources[pick.source].draw(pick.item, self.shape_irc, pick.rng())
+        return PatchSample(torch.from_numpy(hu)[None], torch.from_numpy(labels)[None])
 
 
-def voxel_weights(labels: Labels) -> NDArray[np.float32]:
-    """Weight of each voxel: 1 for background, 0 for `UNSURE`; nodules weigh by size, see `REFERENCE_MM3`.
+def as_batch(hu: Tensor, labels: Tensor) -> PatchBatch:
+    """Mask and weights from labels, all (B, 1, D, H, W), on the device they are on."""
+    return PatchBatch(hu.float(), ((labels > 0) & (labels != UNSURE)).float(), voxel_weights(labels))
 
-    Without it a 20 mm nodule has as many voxels in the loss as 190 nodules of 3.5 mm.
+
+def voxel_weights(labels: Tensor) -> Tensor:
+    """Weight of each voxel of a (B, ...) batch of labels: 1 for background, 0 for `UNSURE`.
+
+    Nodules weigh by size, see `REFERENCE_MM3`. Without it a 20 mm nodule has as many voxels in the loss
+    as 190 nodules of 3.5 mm.
     """
-    volume = np.bincount(labels.ravel(), minlength=256)
-    weight = np.clip(REFERENCE_MM3 / np.maximum(volume, 1), *VOXEL_WEIGHT).astype(np.float32)
-    weight[0], weight[UNSURE] = 1.0, 0.0
-    return weight[labels]
+    flat = labels.flatten(1).long()
+    volume = torch.zeros(len(flat), UNSURE + 1, device=flat.device)
+    volume.scatter_add_(1, flat, torch.ones_like(flat, dtype=torch.float32))
+    weight = (REFERENCE_MM3 / volume.clamp(min=1)).clamp(*VOXEL_WEIGHT)
+    weight[:, 0], weight[:, UNSURE] = 1.0, 0.0
+    return weight.gather(1, flat).reshape(labels.shape)

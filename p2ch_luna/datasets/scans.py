@@ -1,124 +1,235 @@
-"""Scans as training sees them: 1 mm, inside the lungs, every voxel with a label."""
+"""Scans as training sees them: 1 mm, the lungs' box, read piece by piece, every voxel labelled."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy import ndimage
+from numpy.typing import ArrayLike, NDArray
 
+from p2ch_luna.datasets.lidc_labels import Match, NoduleMask, consensus_mask, lidc_nodules, match_nodules
+from p2ch_luna.datasets.sources import ScanSource, prepare_source
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
-from p2ch_luna.io import read_ct
-from p2ch_luna.io.scan_cache import ScanCache, scan_key
-from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.geometry import AIR_HU, ImageGeometry, crop_around, crop_start
+from p2ch_luna.io.lidc_tables import LidcTables
+from p2ch_luna.io.scan_cache import DamagedEntry, ScanCache, StoredScan, open_scan
+from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.metrics.matching import effective_diameter_mm
 
-SPACING_MM = 1.0  # of every patch and crop that a network sees
-MARGIN_MM = 10.0  # kept round the lungs
 UNSURE = 255  # a label: neither nodule nor background, no loss is taken there
-LABELS_NAME = "nodules.nii.gz"  # the labels that `luna phantom` and `luna implant` put beside a scan
-SCAN_SUFFIXES = (".mhd", ".mha", ".nii", ".nii.gz", ".nrrd", ".nhdr")
+MOST_OWN = 100  # labels of a scan's own nodules in one crop; those of implants lie above
+OPEN_SCANS = 8  # a process keeps so many open: what they map counts as its memory
+
+NOWHERE = np.empty((0, 4), np.float32)
+
+Labels = NDArray[np.uint8]  # (D, H, W): 0 background, 1 to 254 nodules, UNSURE
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
+class OwnNodule:
+    """An annotated nodule on the grid of its scan."""
+
+    center_irc: NDArray[np.float64]  # (3,)
+    radius_irc: NDArray[np.float64]  # (3,) voxels
+    diameter_mm: float
+    malignancy: float | None  # mean of the readers' ratings, 1 to 5
+    outline: NoduleMask | None  # what half of LIDC's readers outlined; None: a ball stands for it
+
+    @property
+    def reach_irc(self) -> NDArray[np.float64]:
+        """(3,) voxels from its centre to its farthest, at most."""
+        if self.outline is None:
+            return self.radius_irc
+        low = np.asarray(self.outline.start_irc) - self.center_irc
+        return np.maximum(-low, low + self.outline.mask.shape)
+
+
+@dataclass(frozen=True, eq=False)
 class LabelledScan:
-    """A prepared CT and, on its grid, labels: 0 background, 1, 2, … nodules, `UNSURE`."""
+    """A prepared scan on disk and what is known of it; `reopen` opens it in any process.
 
-    prepared: PreparedCt
-    labels: NDArray[np.uint8]  # (D, H, W)
+    unsure: (N, 4) float32, centre (index, row, col) and radius in voxels of places that teach nothing.
+    """
+
+    series_uid: str
+    geometry: ImageGeometry
+    shape: tuple[int, ...]  # (D, H, W)
+    nodules: tuple[OwnNodule, ...]
+    unsure: NDArray[np.float32]
+    reopen: Callable[[], StoredScan]
 
     @property
-    def series_uid(self) -> str:
-        """Of the CT."""
-        return self.prepared.ct.series_uid
+    def stored(self) -> StoredScan:
+        """The scan, opened now or not long ago."""
+        return _opened(self)
 
-    @property
-    def hu(self) -> NDArray[np.int16]:
-        """(D, H, W)."""
-        return self.prepared.ct.hu.astype(np.int16, copy=False)
+    def crop_hu(self, center_irc: ArrayLike, shape_irc: Sequence[int]) -> NDArray[np.int16]:
+        """`crop_around` of the HU; air outside."""
+        return crop_around(self.stored.hu, center_irc, shape_irc, AIR_HU)
 
-    @cached_property
-    def lung_voxels(self) -> NDArray[np.int32]:
-        """(N,) flat indices of the voxels in the lung."""
-        return np.flatnonzero(self.prepared.lung).astype(np.int32)
+    def crop_lung(self, center_irc: ArrayLike, shape_irc: Sequence[int]) -> NDArray[np.bool_]:
+        """The same crop of the lung mask."""
+        return crop_around(self.stored.lung, center_irc, shape_irc, 0)
 
-    @cached_property
-    def nodule_centers_irc(self) -> NDArray[np.float64]:
-        """(N, 3) middle of the box round each nodule of the scan's own."""
-        boxes = ndimage.find_objects(np.where(self.labels == UNSURE, 0, self.labels))
-        centers = [[(s.start + s.stop - 1) / 2 for s in box] for box in boxes if box is not None]
-        return np.array(centers).reshape(-1, 3)
+    def crop_labels(self, center_irc: ArrayLike, shape_irc: Sequence[int]) -> Labels:
+        """The same crop of the labels, painted now; a nodule covers what is unsure."""
+        return self.paint(self.nodules, center_irc, shape_irc, self.unsure)
 
+    def paint(
+        self,
+        nodules: Sequence[OwnNodule],
+        center_irc: ArrayLike,
+        shape_irc: Sequence[int],
+        unsure: NDArray[np.float32] = NOWHERE,
+    ) -> Labels:
+        """Labels 1, 2, … of these nodules in the crop, over unsure places."""
+        start = crop_start(center_irc, shape_irc)
+        labels = np.zeros(tuple(shape_irc), np.uint8)
+        centers, radius = unsure[:, :3] - start, unsure[:, 3:]
+        for k in np.flatnonzero(((centers > -radius) & (centers < shape_irc + radius)).all(1)):
+            _paint_ball(labels, centers[k], np.repeat(radius[k], 3), UNSURE)
+        for number, nodule in enumerate(nodules, start=1):
+            label = min(number, MOST_OWN)
+            if nodule.outline is None:
+                _paint_ball(labels, nodule.center_irc - start, nodule.radius_irc, label)
+            else:
+                _paint_mask(labels, np.asarray(nodule.outline.start_irc) - start, nodule.outline.mask, label)
+        return labels
 
-def find_scans(paths: Iterable[Path]) -> list[Path]:
-    """The scan files at and below these paths, sorted; a folder with none is an error."""
-    found: list[Path] = []
-    for path in paths:
-        if path.is_file():
-            found.append(path)
-            continue
-        if not path.is_dir():
-            raise LunaError(f"{path}: no such file or folder; wanted a scan or a folder of scans")
-        below = sorted(p for p in path.rglob("*") if p.name.endswith(SCAN_SUFFIXES) and p.name != LABELS_NAME)
-        if not below:
-            raise LunaError(f"{path}: no scan there; wanted a file or a folder of {', '.join(SCAN_SUFFIXES)}")
-        found += below
-    return found
-
-
-def prepare_file(path: Path, cache: ScanCache | None = None) -> PreparedCt:
-    """Read a scan and bring it to 1 mm and the lung box, from the cache if it was done before."""
-
-    def make() -> PreparedCt:
-        log.info("preparing %s", path.name)
-        return prepare(read_ct(path), SPACING_MM, MARGIN_MM)
-
-    return make() if cache is None else cache.get_or_make(scan_key(path, SPACING_MM, MARGIN_MM), make)
+    def random_place(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """(3,) a voxel of the lung, each as likely; of the whole scan where no lung was found."""
+        places = self.stored.places_irc
+        if len(places):
+            place: NDArray[np.float64] = places[rng.integers(len(places))].astype(np.float64)
+            return place
+        return rng.integers(self.shape).astype(np.float64)
 
 
-def load_labelled(
-    paths: Sequence[Path],
-    nodules: Mapping[str, Sequence[Nodule]],
-    unsure: Mapping[str, Sequence[Nodule]],
-    cache: ScanCache | None = None,
-    on_scan: Callable[[Path], None] = lambda _: None,
-) -> list[LabelledScan]:
-    """Prepare scans and label what is known of them, by series uid; `on_scan` hears of each one done."""
-    scans = []
-    for path in paths:
-        prepared = prepare_file(path, cache)
-        uid = prepared.ct.series_uid
-        scans.append(label_scan(prepared, nodules.get(uid, ()), unsure.get(uid, ())))
-        on_scan(path)
-    return scans
+@lru_cache(maxsize=OPEN_SCANS)
+def _opened(scan: LabelledScan) -> StoredScan:
+    return scan.reopen()
+
+
+def load_scan(
+    source: ScanSource,
+    cache: ScanCache,
+    nodules: Sequence[Nodule] = (),
+    unsure: Sequence[Nodule] = (),
+    lidc: LidcTables | None = None,
+) -> LabelledScan:
+    """Prepare a scan if that was not done, and label what is known of it."""
+    stored = prepare_source(source, cache)
+    if stored.path is None:
+        raise ValueError(f"{source.series_uid}: a cache keeps scans in files")
+    reopen = partial(_open_or_make, stored.path, source, cache)
+    return _labelled(stored, reopen, nodules, unsure, lidc)
 
 
 def label_scan(
-    prepared: PreparedCt, nodules: Sequence[Nodule], unsure: Sequence[Nodule] = ()
+    prepared: PreparedCt,
+    nodules: Sequence[Nodule] = (),
+    unsure: Sequence[Nodule] = (),
+    lidc: LidcTables | None = None,
 ) -> LabelledScan:
-    """Paint balls of the annotated diameters; a negative diameter counts as 10 mm, as in the score."""
-    labels = np.zeros(prepared.ct.hu.shape, np.uint8)
-    for nodule in unsure:
-        _paint_ball(labels, prepared, nodule, UNSURE)
-    for label, nodule in enumerate(nodules, start=1):
-        _paint_ball(labels, prepared, nodule, min(label, UNSURE - 1))
-    return LabelledScan(prepared, labels)
+    """Label a scan that is held in memory."""
+    stored = StoredScan.in_memory(prepared)
+    return _labelled(stored, partial(_same, stored), nodules, unsure, lidc)
 
 
-def _paint_ball(labels: NDArray[np.uint8], prepared: PreparedCt, nodule: Nodule, label: int) -> None:
-    radius_mm = effective_diameter_mm(nodule) / 2
-    center = prepared.ct.geometry.to_irc(nodule.center_xyz)
-    reach = radius_mm / prepared.ct.geometry.spacing_irc
+def _same(stored: StoredScan) -> StoredScan:
+    return stored
+
+
+def _open_or_make(path: Path, source: ScanSource, cache: ScanCache) -> StoredScan:
+    """The file may have gone since the run began: another process made room, or found it damaged."""
+    try:
+        return open_scan(path)
+    except (FileNotFoundError, DamagedEntry) as error:
+        log.warning("%s: %s; prepared again", source.series_uid, error)
+        return prepare_source(source, cache)
+
+
+def _labelled(
+    stored: StoredScan,
+    reopen: Callable[[], StoredScan],
+    nodules: Sequence[Nodule],
+    unsure: Sequence[Nodule],
+    lidc: LidcTables | None,
+) -> LabelledScan:
+    """Balls of the annotated diameters, where no reader's outline is known.
+
+    A negative diameter counts as 10 mm, as in the score.
+    """
+    geometry, shape = stored.geometry, tuple(stored.hu.shape)
+    centers = geometry.to_irc(np.array([n.center_xyz for n in unsure]).reshape(-1, 3))
+    radius = [effective_diameter_mm(n) / 2 / geometry.spacing_irc.min() for n in unsure]
+    return LabelledScan(
+        stored.series_uid,
+        geometry,
+        shape,
+        tuple(_inside(stored, _own_nodules(stored, nodules, lidc))),
+        np.column_stack([centers, radius]).astype(np.float32).reshape(-1, 4),
+        reopen,
+    )
+
+
+def _own_nodules(stored: StoredScan, nodules: Sequence[Nodule], lidc: LidcTables | None) -> list[OwnNodule]:
+    """With the outlines and ratings of LIDC's readers, where the scan is one of LIDC-IDRI's."""
+    geometry, own = stored.geometry, []
+    for match in _matched(stored, nodules, lidc):
+        diameter_mm, outline, rating = effective_diameter_mm(match.nodule), None, match.nodule.malignancy
+        if match.finding and lidc and stored.native:
+            ids, shape = match.finding.annotation_ids, stored.hu.shape
+            outline = consensus_mask(lidc, ids, stored.native, geometry, shape)
+            rating = match.finding.ratings.malignancy if rating is None else rating
+        center, radius = geometry.to_irc(match.nodule.center_xyz), diameter_mm / 2 / geometry.spacing_irc
+        own.append(OwnNodule(center, radius, diameter_mm, rating, outline))
+    return own
+
+
+def _matched(stored: StoredScan, nodules: Sequence[Nodule], lidc: LidcTables | None) -> list[Match]:
+    if not (nodules and lidc and stored.native):
+        return match_nodules(nodules, [])
+    try:
+        return match_nodules(nodules, lidc_nodules(lidc, stored.series_uid, stored.native))
+    except LunaError as error:
+        log.warning("%s; balls stand for its nodules", error)
+        return match_nodules(nodules, [])
+
+
+def _inside(stored: StoredScan, nodules: Sequence[OwnNodule]) -> list[OwnNodule]:
+    """Those whose centre lies in the box of the lungs; of others the log tells, no search would see them."""
+    inside = [
+        n for n in nodules if ((n.center_irc > -0.5) & (n.center_irc < np.array(stored.hu.shape) - 0.5)).all()
+    ]
+    if missing := len(nodules) - len(inside):
+        log.warning(
+            "%s: %d of %d nodules lie outside the box of its lungs", stored.series_uid, missing, len(nodules)
+        )
+    return inside
+
+
+def _paint_ball(labels: Labels, center: ArrayLike, radius: ArrayLike, label: int) -> None:
+    """All (3,) in voxels of `labels`; what lies outside is left out."""
+    center, reach = np.asarray(center, float), np.asarray(radius, float)
     low = np.clip(np.floor(center - reach).astype(int), 0, labels.shape)
     high = np.clip(np.ceil(center + reach).astype(int) + 1, 0, labels.shape)
-    axes = np.ogrid[tuple(map(slice, low.tolist(), high.tolist()))]
+    box = tuple(map(slice, low.tolist(), high.tolist()))
+    axes = np.ogrid[box]
     squared = sum(((axis - c) / r) ** 2 for axis, c, r in zip(axes, center, reach, strict=True))
-    labels[tuple(map(slice, low.tolist(), high.tolist()))][squared <= 1] = label
+    labels[box][squared <= 1] = label
+
+
+def _paint_mask(labels: Labels, start: NDArray[np.int64], mask: NDArray[np.bool_], label: int) -> None:
+    """The mask's voxel (0, 0, 0) comes to `start`, which may lie outside."""
+    low = np.clip(start, 0, labels.shape)
+    high = np.clip(start + mask.shape, 0, labels.shape)
+    part = mask[tuple(map(slice, (low - start).tolist(), (high - start).tolist()))]
+    labels[tuple(map(slice, low.tolist(), high.tolist()))][part] = label

@@ -3,169 +3,273 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
-import re
-import sqlite3
+import os
+import secrets
+import shutil
+import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import get_args
 
-import blosc2
-import diskcache
-import numpy as np
 import platformdirs
-from diskcache.core import MODE_BINARY
-from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.lungs import PREPARE_VERSION, PreparedCt
+from p2ch_luna.io.file_locks import claiming, new_locked_file, remove_unclaimed
+from p2ch_luna.io.scan_file import DamagedEntry, Storage, StoredScan, open_scan, verify_scan
+from p2ch_luna.io.scan_index import ADVICE, FILES, NewFile, Row, ScanIndex
+from p2ch_luna.io.scan_keys import content_digest, digest_of, files_of, recipe_digest, scan_key
+from p2ch_luna.io.scan_packing import PackedScan, pack_scan
+from p2ch_luna.lungs import PreparedCt
 
-CHECKSUM_BYTES = 16
-_DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.*\S)", re.MULTILINE)
-_SETTINGS = {
-    "size_limit": 2**36,  # bytes: two or three times all of LUNA16; what was stored longest ago makes room
-    "disk_min_file_size": 0,
-}
-_COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]}
+__all__ = [
+    "DamagedEntry",
+    "Entry",
+    "ScanCache",
+    "Storage",
+    "StoredScan",
+    "content_digest",
+    "digest_of",
+    "files_of",
+    "open_scan",
+    "recipe_digest",
+    "scan_key",
+]
+
+SIZE_LIMIT = 2**36  # bytes: all of LUNA16, three times in blosc2, once raw
+RESERVE_BYTES = 2**28  # left free on the disk
+CLAIMS = "claims"
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A scan in the cache."""
+
+    key: str
+    series_uid: str
+    path: Path
+    storage: Storage
+    n_bytes: int
+    stored_at: datetime
 
 
 class ScanCache:
     """Prepared scans by key, in a private folder (0700) named `scans`.
 
     folder: where to make that; None: in the user's cache folder. Not on a network file system, which
-    breaks SQLite's locks. LunaError is raised where it cannot be read or written.
+    breaks locks.    storage: how new scans are kept; "raw" takes three times the room and is read faster.
+    size_limit: bytes; what was stored longest ago makes room.
+
+    Several processes may use one at a time; it can be pickled and used after a fork. A folder that can only
+    be read is read. LunaError is raised where it cannot be read or, by what stores or removes, written.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path | None = None, storage: Storage = "blosc2", size_limit: int = SIZE_LIMIT
+    ) -> None:
+        if storage not in get_args(Storage):
+            raise LunaError(f"storage {storage!r}; expected one of {', '.join(get_args(Storage))}")
         self.folder = (folder or Path(platformdirs.user_cache_dir("p2ch-luna"))) / "scans"
+        self.storage = storage
+        self.size_limit = size_limit
+        self._index = ScanIndex(self.folder)
         try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self.folder.chmod(0o700)
-        except OSError as error:
-            raise LunaError(f"{self.folder}: {error.strerror}; expected a folder to keep scans in") from error
+            self._make_folders()
+        except OSError as error:  # what can only be read is of use too; what has to write will say so
+            if not self.folder.is_dir() or not os.access(self.folder, os.R_OK | os.X_OK):
+                raise LunaError(
+                    f"{self.folder}: {error.strerror}; expected a folder to keep scans in"
+                ) from error
 
-    def get_or_make(self, key: str, make: Callable[[], PreparedCt]) -> PreparedCt:
-        """The scan stored under `key`; else what `make` returns, stored for the next time.
+    def _make_folders(self) -> None:
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = stat.S_IMODE(self.folder.stat().st_mode)
+        if mode & 0o077:
+            self.folder.chmod(mode & 0o700)
+        for name in (FILES, CLAIMS):
+            (self.folder / name).mkdir(mode=0o700, exist_ok=True)
 
-        A damaged entry is made again, with a warning in the log.
+    def get(self, key: str) -> StoredScan | None:
+        """The scan stored under `key`; None if there is none.
+
+        A damaged one is removed, with a warning in the log, and counts as none.
         """
-        with self._entries() as entries:
-            packed = entries.get(key)
-        if packed is not None:
+        row = self._index.find(key)
+        while row is not None:
             try:
-                return _unpack(packed)
-            except ValueError as error:
-                log.warning("%s: entry %s is damaged: %s; made again", self.folder, key, error)
-        made = make()
-        with self._entries() as entries:
-            entries.set(key, _pack(made))
-        return made
+                return open_scan(self._path_of(row))
+            except DamagedEntry as error:
+                reason = str(error)
+            except FileNotFoundError:
+                reason = "its file is not there"
+            newer = self._index.find(key)
+            if newer == row:
+                self._drop(row, reason)
+                return None
+            row = newer  # another process has replaced or removed it
+        return None
 
-    @contextmanager
-    def _entries(self) -> Iterator[diskcache.Cache]:
+    def _path_of(self, row: Row) -> Path:
+        if not row.name:
+            raise DamagedEntry("its row names no file of this cache")
+        return self.folder / row.name
+
+    def _drop(self, row: Row, reason: str) -> None:
+        log.warning("%s: entry %s is damaged: %s; removed, to be made again", self.folder, row.key, reason)
         try:
-            with diskcache.Cache(str(self.folder), disk=_BytesDisk, **_SETTINGS) as entries:
-                yield entries
-        except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-            raise LunaError(
-                f"{self.folder}: {error}; expected a cache with room (delete it to renew)"
-            ) from error
+            self._index.remove(row)
+        except LunaError as error:
+            log.warning("%s", error)
 
+    def put(self, key: str, prepared: PreparedCt) -> StoredScan:
+        """Store a scan under `key`, whole or not at all, and open it; one that was there is replaced.
 
-class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keeps bytes under text keys, in files, and nothing else: what it finds is never unpickled.
-
-    diskcache's own would run what a stranger left in the folder (CVE-2025-69872).
-    """
-
-    def put(self, key: str) -> tuple[str, bool]:
-        """The key as the database holds it."""
-        return key, True
-
-    def get(self, key: str, raw: bool) -> str:  # noqa: ARG002
-        """The key as it was given, whatever its row says of a pickle."""
-        return key
-
-    def store(self, value: bytes, read: bool, key: str) -> tuple[int, int, str | None, None]:
-        """Write the bytes to a file: its size, mode and name."""
-        if read or type(value) is not bytes:  # the base class would pickle it
-            raise TypeError(f"entry {key}: got {type(value).__name__}, expected bytes")
-        stored: tuple[int, int, str | None, None] = super().store(value, read, key)
+        Raises LunaError where its disk has not the room, or the cache may not become as large as the scan.
+        """
+        packed = pack_scan(prepared, self.storage)
+        self._check_room(packed.n_bytes)
+        self._sweep("*.part")
+        stored = self._write(key, packed, f"{self.storage} {prepared.ct.series_uid}")
+        self._evict(keep=key)
         return stored
 
-    def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
-        """The bytes of the file; of a row that this class did not write, nothing."""
-        if mode != MODE_BINARY or filename is None:
-            return b""
-        content: bytes = super().fetch(mode, filename, value, read)
-        return content
+    def _write(self, key: str, packed: PackedScan, label: str) -> StoredScan:
+        """A killed process leaves at most a file that is not in the index and that no one has locked."""
+        name = f"{FILES}/{secrets.token_hex(16)}.scan"
+        path = self.folder / name
+        part = path.with_suffix(".part")
+        with self._told():
+            try:
+                with new_locked_file(part) as file:
+                    packed.write(file)
+                    file.flush()
+                    part.rename(path)
+                    stored = open_scan(path)  # before another process can replace it
+                    self._index.add(key, NewFile(name, packed.n_bytes), label)
+            except BaseException:
+                for unfinished in (part, path):
+                    unfinished.unlink(missing_ok=True)
+                raise
+        return stored
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell as a LunaError what goes wrong when something is written."""
+        try:
+            yield
+        except OSError as error:
+            raise LunaError(f"{self.folder}: cannot be written: {error.strerror}; {ADVICE}") from error
+        except DamagedEntry as error:
+            raise LunaError(
+                f"{self.folder}: a new file is damaged: {error}; expected a sound disk"
+            ) from error
+
+    def _check_room(self, n_bytes: int) -> None:
+        if n_bytes > self.size_limit:
+            raise LunaError(
+                f"{self.folder}: may grow to {_mb(self.size_limit)}, one scan takes {_mb(n_bytes)}; "
+                "expected a limit above that"
+            )
+        free, wanted = shutil.disk_usage(self.folder).free, n_bytes + RESERVE_BYTES
+        if free < wanted:
+            raise LunaError(
+                f"{self.folder}: {_mb(free)} free on its disk, {_mb(wanted)} wanted; "
+                "make room, or give another folder with --cache"
+            )
+
+    def _evict(self, keep: str) -> None:
+        rows = self._index.rows()
+        excess = sum(row.n_bytes for row in rows) - self.size_limit
+        for row in rows:
+            if excess <= 0:
+                return
+            if row.key != keep and self._index.remove(row):
+                excess -= row.n_bytes
+
+    def get_or_make(self, key: str, make: Callable[[], PreparedCt]) -> StoredScan:
+        """The scan stored under `key`; else what `make` returns, stored for the next time."""
+        stored = self.get(key)
+        if stored is not None:
+            return stored
+        self._check_room(0)
+        if not os.access(self.folder, os.W_OK):  # told before the work
+            raise LunaError(f"{self.folder}: can only be read and lacks a scan; {ADVICE}")
+        return self.put(key, make())
+
+    @contextmanager
+    def claim(self, key: str) -> Iterator[bool]:
+        """Whether the work on `key` is ours until the block ends: true in one process at a time.
+
+        It does not wait. A killed process loses its claims.
+        """
+        name = hashlib.blake2b(key.encode(), digest_size=20).hexdigest()
+        with ExitStack() as claims:
+            with self._told():
+                is_ours = claims.enter_context(claiming(self.folder / CLAIMS / f"{name}.lock"))
+            yield is_ours
+
+    def note(self, name: str) -> str | None:
+        """The short text kept under a name, beside the scans."""
+        return self._index.text(name)
+
+    def set_note(self, name: str, text: str) -> None:
+        """Keep a short text under a name; it stays when scans make room."""
+        self._index.set_text(name, text)
+
+    def entries(self) -> list[Entry]:
+        """All scans, what was stored longest ago first; no file is opened."""
+        return [
+            Entry(
+                row.key,
+                row.label.split(" ", 1)[1],
+                self.folder / row.name,
+                storage,
+                row.n_bytes,
+                datetime.fromtimestamp(row.stored_at, UTC),
+            )
+            for row in self._index.rows()
+            for storage in get_args(Storage)
+            if row.name and row.label.startswith(f"{storage} ")
+        ]
+
+    def verify(self) -> list[str]:
+        """Read every scan, remove those that are damaged and what killed processes left; the damaged keys."""
+        damaged = []
+        for row in self._index.rows():
+            try:
+                verify_scan(self._path_of(row))
+            except (DamagedEntry, FileNotFoundError) as error:
+                if self._index.remove(row):
+                    log.info("%s: entry %s removed: %s", self.folder, row.key, error)
+                    damaged.append(row.key)
+        self._sweep("*")
+        with self._told():
+            for claim in (self.folder / CLAIMS).glob("*"):
+                remove_unclaimed(claim)
+        return damaged
+
+    def clear(self) -> int:
+        """Remove all scans and notes; how many scans there were. A scan that is being written stays."""
+        count = len(list((self.folder / FILES).glob("*.scan")))
+        self._index.clear()
+        self._sweep("*")
+        return count
+
+    def _sweep(self, pattern: str) -> None:
+        """Remove files that neither the index nor a living process knows."""
+        with self._told():
+            for path in (self.folder / FILES).glob(pattern):
+                remove_unclaimed(path, partial(self._is_waste, path))
+
+    def _is_waste(self, path: Path) -> bool:
+        return not self._index.names(f"{FILES}/{path.name}")
 
 
-def scan_key(path: Path, spacing_mm: float, margin_mm: float) -> str:
-    """A key made of all that `prepare` depends on: the scan's bytes and name, parameters and version.
-
-    `path`: a file, where its header names a data file this too, or a folder with all that is below it.
-    """
-    parameters = [PREPARE_VERSION, float(spacing_mm), float(margin_mm), path.name]
-    digest = hashlib.blake2b(json.dumps(parameters).encode(), digest_size=20)
-    try:
-        for part in _files_of(path):
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, hashlib.blake2b).digest())
-    except OSError as error:
-        raise LunaError(f"{path}: cannot be read: {error.strerror}; expected a scan") from error
-    return digest.hexdigest()
-
-
-def _files_of(path: Path) -> list[Path]:
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file())
-    with path.open("rb") as file:
-        named = _DATA_FILE.search(file.read(2**16))
-    data = [path.parent / named[1].decode(errors="replace")] if named else []  # LOCAL: no such file
-    return [path, *(p for p in data if p.is_file())]
-
-
-def _pack(prepared: PreparedCt) -> bytes:
-    """Checksum, a line of JSON, compressed HU, compressed bits of the mask."""
-    geometry = prepared.ct.geometry
-    int16 = np.ascontiguousarray(prepared.ct.hu.astype(np.int16, casting="safe", copy=False))
-    hu: bytes = blosc2.compress2(int16, typesize=2, **_COMPRESSION)
-    bits: bytes = blosc2.compress2(np.packbits(prepared.lung), typesize=1, **_COMPRESSION)
-    header = {
-        "series_uid": prepared.ct.series_uid,
-        "shape": prepared.ct.hu.shape,
-        "origin_xyz": geometry.origin_xyz.tolist(),
-        "spacing_xyz": geometry.spacing_xyz.tolist(),
-        "direction": geometry.direction.tolist(),
-        "warning": prepared.warning,
-        "hu_bytes": len(hu),
-    }
-    body = json.dumps(header).encode() + b"\n" + hu + bits
-    return _checksum(body) + body
-
-
-def _unpack(packed: bytes) -> PreparedCt:
-    """Invert `_pack`. Raises ValueError where a byte is not as it was written."""
-    body = packed[CHECKSUM_BYTES:]
-    if _checksum(body) != packed[:CHECKSUM_BYTES]:
-        raise ValueError(f"{len(packed)} bytes do not fit their checksum")
-    line, _, arrays = body.partition(b"\n")
-    header: dict[str, Any] = json.loads(line)
-    shape = tuple(header["shape"])
-    hu = np.empty(shape, np.int16)
-    blosc2.decompress2(arrays[: header["hu_bytes"]], dst=hu)
-    bits: NDArray[np.uint8] = np.empty(-(-hu.size // 8), np.uint8)
-    blosc2.decompress2(arrays[header["hu_bytes"] :], dst=bits)
-    geometry = ImageGeometry(*(np.array(header[k]) for k in ("origin_xyz", "spacing_xyz", "direction")))
-    lung = np.unpackbits(bits, count=hu.size).view(bool).reshape(shape)
-    return PreparedCt(CtVolume(header["series_uid"], hu, geometry), lung, header["warning"])
-
-
-def _checksum(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=CHECKSUM_BYTES).digest()
+def _mb(n_bytes: int) -> str:
+    return f"{n_bytes / 1e6:,.0f} MB"

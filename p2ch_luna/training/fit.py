@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,13 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from p2ch_luna.config import DataConfig, RunConfig
 from p2ch_luna.datasets.augment import Augmentation
-from p2ch_luna.datasets.collection import Share, Sources, load_share
-from p2ch_luna.datasets.splits import N_FOLDS
+from p2ch_luna.datasets.collection import Share, Sources, load_share, read_known
+from p2ch_luna.datasets.sampling import BalancedSampler
+from p2ch_luna.datasets.splits import N_FOLDS, check_no_leak
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.build import build_model
@@ -29,7 +30,7 @@ from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.loop import EpochResult, train_one_epoch
 from p2ch_luna.training.optim import make_optimizer, warmup_cosine
 from p2ch_luna.training.state import State
-from p2ch_luna.training.tasks import TASKS, Sampling, Task
+from p2ch_luna.training.tasks import TASKS, Task, make_samples
 
 VALIDATION_SEED = 20_000  # away from any training seed; the same patches in every epoch and run
 
@@ -47,21 +48,52 @@ class Listener(Protocol):
         """An epoch was done and validated."""
 
 
-def sources_of(data: DataConfig, hosts: Sequence[str]) -> Sources:
+@dataclass(frozen=True, eq=False)
+class Sides:
+    """What trains and what validates; no patient does both."""
+
+    train: Share
+    validation: Share
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Batches of one side of the split, and what picks them."""
+
+    batches: DataLoader[Any]
+    sampler: BalancedSampler
+
+
+def sources_of(data: DataConfig) -> Sources:
     """The data table as the data sets want it: empty strings are absent."""
 
     def path(text: str) -> Path | None:
         return Path(text) if text else None
 
     return Sources(
-        lidc=path(data.lidc),
-        cubes=path(data.cubes),
-        cube_patients=path(data.cube_patients),
-        hosts=[Path(p) for p in hosts],
+        luna16=path(data.luna16),
         scans=[Path(p) for p in data.scans],
         annotations=path(data.annotations),
         excluded=path(data.excluded),
+        candidates=[Path(p) for p in data.candidates],
+        hosts=[Path(p) for p in data.hosts],
+        validation_hosts=[Path(p) for p in data.validation_hosts],
+        lidc=path(data.lidc),
+        cubes=path(data.cubes),
+        cube_patients=path(data.cube_patients),
     )
+
+
+def load_sides(data: DataConfig, cache: ScanCache, listener: Listener) -> Sides:
+    """Load both sides of the split. Raises LunaError where a patient is on both."""
+    sources = sources_of(data)
+    known = read_known(sources)
+    train, validation = (
+        load_share(known, sources, folds, cache, listener.loaded, trains=trains)
+        for folds, trains in ((data.train_folds, True), (data.validation_folds, False))
+    )
+    check_no_leak(train.patients, validation.patients)
+    return Sides(train, validation)
 
 
 def fit(
@@ -69,7 +101,7 @@ def fit(
     run: Path,
     device: torch.device,
     listener: Listener,
-    cache: ScanCache | None = None,
+    cache: ScanCache,
     resume: bool = False,
 ) -> Path:
     """Train as the config says in the folder `run`; returns the model file of the best epoch.
@@ -78,11 +110,8 @@ def fit(
     """
     _seed(config.seed)
     task = TASKS[config.task]
-    data = config.data
-    train = load_share(sources_of(data, data.hosts), data.train_folds, cache, listener.loaded)
-    validation = load_share(
-        sources_of(data, data.validation_hosts), data.validation_folds, cache, listener.loaded
-    )
+    sides = load_sides(config.data, cache, listener)
+    train, validation = _samples(config, task, sides, device)
     state = _start(config, device)
     if resume:
         state.load(run / run_dir.LAST, device)
@@ -90,14 +119,37 @@ def fit(
     writer.add_text("config", f"```json\n{config.model_dump_json(indent=1)}\n```")
     try:
         for epoch in range(state.epoch, config.loop.epochs):
-            result = _train_epoch(config, task, train, state, device, listener, epoch)
-            evaluation = _validate(config, task, validation, state.model, device)
+            result = _train_epoch(config, task, train, state, device, listener, epoch, writer)
+            evaluation = task.evaluate(state.model, validation.batches, device, config.loss)
             _log(writer, config, epoch, result, evaluation, state)
             _keep(run, state, evaluation, epoch)
             listener.epoch(epoch + 1, config.loop.epochs, evaluation.metrics)
     finally:
         writer.close()
-    return _save_best(config, run, state.model, device, train, validation)
+    return _save_best(config, run, state.model, device, sides)
+
+
+def _samples(config: RunConfig, task: Task, sides: Sides, device: torch.device) -> tuple[Samples, Samples]:
+    """Training and validation; the latter is the same in every epoch and run."""
+    loop = config.loop
+    made = []
+    for share, n_samples, seed, trains in (
+        (sides.train, loop.steps_per_epoch * loop.batch_size, config.seed, True),
+        (sides.validation, loop.validation_samples, VALIDATION_SEED, False),
+    ):
+        dataset, sampler = make_samples(
+            task, share, config.sampling, config.data.shape_irc, n_samples, seed, trains=trains
+        )
+        batches = DataLoader(
+            dataset,
+            batch_size=loop.batch_size,
+            sampler=sampler,
+            num_workers=loop.workers,
+            persistent_workers=trains and loop.workers > 0,  # they keep their scans open
+            pin_memory=device.type == "cuda",
+        )
+        made.append(Samples(batches, sampler))
+    return made[0], made[1]
 
 
 def _seed(seed: int) -> None:
@@ -114,11 +166,6 @@ def _start(config: RunConfig, device: torch.device) -> State:
     return State(model, optimizer, scheduler, torch.Generator().manual_seed(config.seed))
 
 
-def _sampling(config: RunConfig) -> Sampling:
-    candidates = Path(config.data.candidates) if config.data.candidates else None
-    return Sampling(config.data.shape_irc, config.data.cube_share, candidates)
-
-
 def _arguments(config: RunConfig) -> dict[str, Any]:
     return config.model.model_dump(mode="json", exclude={"name"})
 
@@ -126,52 +173,40 @@ def _arguments(config: RunConfig) -> dict[str, Any]:
 def _train_epoch(
     config: RunConfig,
     task: Task,
-    share: Share,
+    train: Samples,
     state: State,
     device: torch.device,
     listener: Listener,
     epoch: int,
+    writer: SummaryWriter,
 ) -> EpochResult:
     loop = config.loop
-    n_samples = loop.steps_per_epoch * loop.batch_size
-    dataset = task.make_dataset(share, _sampling(config), n_samples * loop.epochs, config.seed)
-    first = epoch * n_samples  # every epoch has new samples, and a resumed one the same
-    loader = _loader(config, dataset, range(first, first + n_samples), device)
+    train.sampler.set_epoch(epoch)  # every epoch has new samples, and a resumed one the same
     how = Augmentation(**config.augmentation.model_dump())
     total = loop.epochs * loop.steps_per_epoch
     done = iter(range(epoch * loop.steps_per_epoch + 1, total + 1))
-    return train_one_epoch(
+    first: list[Any] = []
+
+    def augment(batch: Any) -> Any:
+        changed = task.augment(batch, how, state.generator)
+        if not first:
+            first.extend((batch, changed))
+        return changed
+
+    result = train_one_epoch(
         state.model,
         partial(task.loss, loss_weights=config.loss),
-        loader,
+        train.batches,
         state.optimizer,
         state.scheduler,
         clip_norm=config.optim.clip_norm,
         device=device,
-        augment=lambda batch: task.augment(batch, how, state.generator),
+        augment=augment,
         on_step=lambda losses: listener.step(next(done), total, losses),
     )
-
-
-def _validate(
-    config: RunConfig, task: Task, share: Share, model: nn.Module, device: torch.device
-) -> Evaluation:
-    n_samples = config.loop.validation_samples
-    dataset = task.make_dataset(share, _sampling(config), n_samples, VALIDATION_SEED)
-    loader = _loader(config, dataset, range(n_samples), device)
-    return task.evaluate(model, loader, device, config.loss)
-
-
-def _loader(
-    config: RunConfig, dataset: Dataset[Any], indices: range, device: torch.device
-) -> DataLoader[Any]:
-    return DataLoader(
-        dataset,
-        batch_size=config.loop.batch_size,
-        sampler=indices,
-        num_workers=config.loop.workers,
-        pin_memory=device.type == "cuda",
-    )
+    step = (epoch + 1) * loop.steps_per_epoch
+    writer.add_image("augmentation/before above, after below", task.show(*first), step, dataformats="HWC")
+    return result
 
 
 def _log(
@@ -210,24 +245,29 @@ def _keep(run: Path, state: State, evaluation: Evaluation, epoch: int) -> None:
         )
 
 
-def _save_best(
-    config: RunConfig, run: Path, model: nn.Module, device: torch.device, train: Share, validation: Share
-) -> Path:
+def _save_best(config: RunConfig, run: Path, model: nn.Module, device: torch.device, sides: Sides) -> Path:
     best = run_dir.load_checkpoint(run / run_dir.BEST, device)
     model.load_state_dict(best["model"])
-    rest = set(range(N_FOLDS)) - set(config.data.train_folds) - set(config.data.validation_folds)
     card = ModelCard(
         builder=config.model.name,
         arguments=_arguments(config),
         config=config.model_dump(mode="json"),
         data=list(config.data.credits),
-        split={
-            "train": train.patients,
-            "validation": validation.patients,
-            "untouched folds": [str(fold) for fold in sorted(rest)],
-        },
+        split=_split(config.data, sides),
         metrics={k: v for k, v in best["metrics"].items() if math.isfinite(v)} | {"epoch": best["epoch"]},
         software=run_dir.software(),
     )
     save_model(run / run_dir.MODEL, model, card)
     return run / run_dir.MODEL
+
+
+def _split(data: DataConfig, sides: Sides) -> dict[str, list[str]]:
+    """Who trained and who validated: patients, series uids of annotated scans and of hosts."""
+    split = {}
+    for side, share in (("train", sides.train), ("validation", sides.validation)):
+        split[side] = share.patients
+        split[f"{side} scans"] = [scan.series_uid for scan in share.scans]
+        split[f"{side} hosts"] = [scan.series_uid for scan in share.hosts]
+    rest = set(range(N_FOLDS)) - set(data.train_folds) - set(data.validation_folds)
+    split["untouched folds"] = [str(fold) for fold in sorted(rest)]
+    return split

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from p2ch_luna.datasets.augment import Augmentation, degrade, draw, turn
+from p2ch_luna.datasets.augment import Augmentation, apply, draw
 from p2ch_luna.datasets.candidates import CropSample
 from p2ch_luna.metrics.binary import roc_auc
 from p2ch_luna.models.classifier import Verdict
@@ -17,9 +17,9 @@ from p2ch_luna.models.precision import autocast
 from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.loop import to_device
 from p2ch_luna.training.losses import masked_bce
-from p2ch_luna.training.pictures import montage, picture
+from p2ch_luna.training.pictures import before_after, montage, picture
 
-N_PICTURES = 12
+N_PICTURES, N_SHOWN = 12, 8
 
 
 def nodule_loss(model: nn.Module, batch: CropSample, loss_weights: Mapping[str, float]) -> dict[str, Tensor]:
@@ -41,8 +41,14 @@ def loss_of_verdict(
 
 def augment_crops(batch: CropSample, how: Augmentation, generator: torch.Generator) -> CropSample:
     """A new draw for each sample."""
-    what = draw(len(batch.hu), how, generator)
-    return batch._replace(hu=degrade(turn(batch.hu, what), what))
+    hu, _ = apply(batch.hu, None, draw(len(batch.hu), how, generator))
+    return batch._replace(hu=hu)
+
+
+def show_crops(batch: CropSample, changed: CropSample) -> NDArray[np.uint8]:
+    """The first crops of a batch above what augmentation has made of them, (H, W, 3)."""
+    first, then = (t[:N_SHOWN].float().cpu().numpy()[:, 0] for t in (batch.hu, changed.hu))
+    return before_after(first, None, then, None)
 
 
 @torch.inference_mode()
@@ -60,7 +66,7 @@ def evaluate_nodule(
     for batch in batches:
         moved = to_device(batch, device)
         with autocast(device):
-            verdict = model(moved.hu)
+            verdict = model(moved.hu.float())
         losses.append(float(sum(loss_of_verdict(verdict, moved, loss_weights).values())))
         scores = [logit.float().sigmoid().cpu() for logit in verdict]
         columns.append(

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from p2ch_luna.datasets.scans import UNSURE
 from p2ch_luna.geometry import LUNG_WINDOW_HU
 
-GREEN, RED = (0, 220, 90), (255, 70, 50)
+GREEN, RED, BLUE = (0, 220, 90), (255, 70, 50), (70, 150, 255)
 
 
 def picture(
@@ -19,15 +20,19 @@ def picture(
     mask: NDArray[np.bool_] | None = None,
     said: NDArray[np.bool_] | None = None,
     scale: int = 3,
+    unsure: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
-    """The axial slice that shows most: (D, H, W) HU to (H scale, W scale, 3); true green, said red."""
+    """The axial slice that shows most: (D, H, W) HU to (H scale, W scale, 3).
+
+    Outlined are what is true in green, what was said in red, what is not known in blue.
+    """
     shown = mask if mask is not None and mask.any() else said
     has_area = shown is not None and shown.any()
     index = int(shown.sum(axis=(1, 2)).argmax()) if shown is not None and has_area else len(hu) // 2
     low, high = LUNG_WINDOW_HU
     gray = (np.clip((hu[index] - low) / (high - low), 0, 1) * 255).astype(np.uint8)
     rgb = np.repeat(_enlarge(gray, scale)[..., None], 3, axis=2)
-    for region, color in ((said, RED), (mask, GREEN)):
+    for region, color in ((unsure, BLUE), (said, RED), (mask, GREEN)):
         if region is not None:
             large = _enlarge(region[index], scale)
             rgb[large & ~ndimage.binary_erosion(large)] = color
@@ -43,6 +48,31 @@ def montage(pictures: Sequence[NDArray[np.uint8]], columns: int = 6, gap: int = 
         r, c = divmod(i, columns)
         sheet[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = one
     return sheet
+
+
+def before_after(
+    hu: NDArray[Any],
+    labels: NDArray[np.uint8] | None,
+    changed_hu: NDArray[Any],
+    changed_labels: NDArray[np.uint8] | None,
+    scale: int = 3,
+) -> NDArray[np.uint8]:
+    """Every sample above what augmentation made of it: all (B, D, H, W), HU and labels, to (H, W, 3).
+
+    Nodules are outlined in green, UNSURE voxels in blue. The two slices shown may differ, as a nodule moves.
+    """
+    before, after = (
+        [_labelled(one, None if found is None else found[i], scale) for i, one in enumerate(image)]
+        for image, found in ((hu, labels), (changed_hu, changed_labels))
+    )
+    return montage([*before, *after], columns=len(before))
+
+
+def _labelled(hu: NDArray[Any], labels: NDArray[np.uint8] | None, scale: int) -> NDArray[np.uint8]:
+    if labels is None:
+        return picture(hu, scale=scale)
+    unsure = labels == UNSURE
+    return picture(hu, (labels > 0) & ~unsure, unsure=unsure, scale=scale)
 
 
 def _enlarge(image: NDArray[Any], scale: int) -> NDArray[Any]:

@@ -10,23 +10,24 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor, nn
 
-from p2ch_luna.datasets.augment import Augmentation, degrade, draw, turn
-from p2ch_luna.datasets.patches import REFERENCE_MM3, PatchSample
+from p2ch_luna.datasets.augment import Augmentation, apply, draw
+from p2ch_luna.datasets.patches import REFERENCE_MM3, PatchBatch, PatchSample, as_batch
+from p2ch_luna.datasets.scans import UNSURE
 from p2ch_luna.metrics.overlap import dice
 from p2ch_luna.models.precision import autocast
 from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.loop import to_device
 from p2ch_luna.training.losses import dice_loss, focal_loss
-from p2ch_luna.training.pictures import montage, picture
+from p2ch_luna.training.pictures import before_after, montage, picture
 
 FAINT, SEEN = 0.1, 0.5  # probability from which a voxel is part of a candidate, of the mask
 FP_PER_PATCH = 0.2  # about 4 a scan: a pair of lungs is some 20 patches of 64 mm
-N_PICTURES = 18
+N_PICTURES, N_SHOWN = 18, 8
 NEIGHBOURS = np.ones((3, 3, 3))
 
 
 def segmentation_loss(
-    model: nn.Module, batch: PatchSample, loss_weights: Mapping[str, float]
+    model: nn.Module, batch: PatchBatch, loss_weights: Mapping[str, float]
 ) -> dict[str, Tensor]:
     """Focal and Dice, each times its weight."""
     with autocast(batch.hu.device):
@@ -34,7 +35,7 @@ def segmentation_loss(
     return loss_of_logit(logit, batch, loss_weights)
 
 
-def loss_of_logit(logit: Tensor, batch: PatchSample, loss_weights: Mapping[str, float]) -> dict[str, Tensor]:
+def loss_of_logit(logit: Tensor, batch: PatchBatch, loss_weights: Mapping[str, float]) -> dict[str, Tensor]:
     """The parts of the loss, from what the model said of the batch."""
     return {
         "focal": loss_weights["focal"] * focal_loss(logit, batch.mask, batch.weight),
@@ -42,10 +43,18 @@ def loss_of_logit(logit: Tensor, batch: PatchSample, loss_weights: Mapping[str, 
     }
 
 
-def augment_patches(batch: PatchSample, how: Augmentation, generator: torch.Generator) -> PatchSample:
-    """A new draw for each sample; mask and weight follow."""
-    what = draw(len(batch.hu), how, generator)
-    return PatchSample(degrade(turn(batch.hu, what), what), turn(batch.mask, what), turn(batch.weight, what))
+def augment_patches(batch: PatchSample, how: Augmentation, generator: torch.Generator) -> PatchBatch:
+    """A new draw for each sample; the labels follow."""
+    hu, labels = apply(batch.hu, batch.labels, draw(len(batch.hu), how, generator))
+    return as_batch(hu, batch.labels if labels is None else labels)
+
+
+def show_patches(batch: PatchSample, changed: PatchBatch) -> NDArray[np.uint8]:
+    """The first samples of a batch above what augmentation has made of them, (H, W, 3)."""
+    unsure = torch.where(changed.weight == 0, UNSURE, 0)
+    labels = torch.where(changed.mask > 0, 1, unsure).to(torch.uint8)
+    shown = [t[:N_SHOWN, 0].cpu().numpy() for t in (batch.hu, batch.labels, changed.hu, labels)]
+    return before_after(shown[0], shown[1], shown[2], shown[3])
 
 
 @torch.inference_mode()
@@ -65,12 +74,12 @@ def evaluate_segmentation(
     pictures: list[NDArray[np.uint8]] = []
     n_patches = 0
     for batch in batches:
-        moved = to_device(batch, device)
+        moved = as_batch(*to_device(batch, device))
         with autocast(device):
             logit = model(moved.hu)
         losses.append(float(sum(loss_of_logit(logit, moved, loss_weights).values())))
-        probability = logit.float().sigmoid().cpu().numpy()[:, 0]
-        for hu, mask, weight, p in zip(*(t.numpy()[:, 0] for t in batch), probability, strict=True):
+        probability = logit.float().sigmoid()
+        for hu, mask, weight, p in zip(*(t.cpu().numpy()[:, 0] for t in (*moved, probability)), strict=True):
             truth = mask > 0
             found, false = match_components(p, truth, weight == 0)
             hits += found

@@ -3,10 +3,23 @@ import math
 import numpy as np
 import pytest
 
-from p2ch_luna.datasets.candidates import CropDataset, label_candidates, malignancy_label
+from p2ch_luna.datasets.candidates import (
+    CropDataset,
+    CropSample,
+    CropSource,
+    ImplantCrops,
+    LungCrops,
+    NoduleCrops,
+    PlaceCrops,
+    label_candidates,
+    malignancy_label,
+)
 from p2ch_luna.datasets.implant import Implantable
+from p2ch_luna.datasets.places import candidate_places
+from p2ch_luna.datasets.sampling import Pick
 from p2ch_luna.datasets.scans import LabelledScan, label_scan
 from p2ch_luna.findings import Candidate, Nodule
+from p2ch_luna.io.candidate_table import CandidateTable
 from p2ch_luna.lungs import PreparedCt
 
 
@@ -14,8 +27,17 @@ def candidate(x: float, is_nodule: bool | None = None, series_uid: str = "1.2.3"
     return Candidate(series_uid, (x, -10.0, -255.0), 0.5, 100.0, 5.8, is_nodule)
 
 
-def crops(scan: LabelledScan, nodules: list[Implantable], candidates: list[Candidate]) -> CropDataset:
-    return CropDataset([scan], nodules, None, candidates, (32, 32, 32), length=40, seed=0, random_share=0.0)
+SHAPE = (32, 32, 32)
+MIDDLE = (0.0, -10.0, -255.0)  # LPS mm of voxel (45, 50, 50)
+
+
+def table(*x: float, is_nodule: bool = False) -> CandidateTable:
+    centers = np.array([(v, -10.0, -255.0) for v in x]).reshape(-1, 3)
+    return CandidateTable(("1.2.3",), np.zeros(len(x), np.int32), centers, np.full(len(x), is_nodule))
+
+
+def crops(source: CropSource, n: int = 10) -> list[CropSample]:
+    return [CropDataset([source], SHAPE)[Pick(0, i % len(source), (0, 0, i))] for i in range(n)]
 
 
 @pytest.mark.parametrize(("rating", "label"), [(1.0, 0.0), (2.5, 0.0), (3.5, 1.0), (5.0, 1.0)])
@@ -28,38 +50,66 @@ def test_ratings_that_do_not_have_none(rating: float | None) -> None:
     assert math.isnan(malignancy_label(rating))
 
 
-def test_every_second_crop_is_a_nodule(scan: LabelledScan, nodule: Implantable) -> None:
-    dataset = crops(scan, [nodule], [candidate(0.0, is_nodule=False)])
-    assert [dataset[i].is_nodule.item() for i in range(4)] == [1, 0, 1, 0]
-
-
-def test_the_nodule_is_in_the_middle(scan: LabelledScan, nodule: Implantable) -> None:
-    dataset = crops(scan, [nodule], [])
-    centers = [np.argwhere(dataset[i].hu[0].numpy() > -300) for i in range(0, 20, 2)]
+def test_an_implant_is_in_the_middle(scan: LabelledScan, nodule: Implantable) -> None:
+    samples = crops(ImplantCrops([scan], [nodule]))
+    centers = [np.argwhere(sample.hu[0].numpy() > -300) for sample in samples]
     off = [np.linalg.norm(c[np.linalg.norm(c - 16, axis=1) < 9].mean(axis=0) - 16) for c in centers]
     assert max(off) < 8
     assert np.mean(off) < 4.5  # three normal deviates of 2 mm: 3.2 on average
 
 
-def test_a_nodule_brings_its_rating_and_diameter(scan: LabelledScan, nodule: Implantable) -> None:
-    sample = crops(scan, [nodule], [])[0]
-    assert sample.malignancy.item() == 1.0
+def test_an_implant_brings_its_rating_and_diameter(scan: LabelledScan, nodule: Implantable) -> None:
+    (sample,) = crops(ImplantCrops([scan], [nodule]), 1)
+    assert (sample.is_nodule.item(), sample.malignancy.item()) == (1.0, 1.0)
     assert 7.9 < sample.diameter_mm.item() < 12.6  # 10 mm, zoomed
 
 
-def test_a_non_nodule_is_cut_at_its_candidate(scan: LabelledScan, nodule: Implantable) -> None:
-    scan.prepared.ct.hu[45, 50, 50] = 77  # at (0, -10, -255)
-    dataset = crops(scan, [nodule], [candidate(0.0, is_nodule=False)])
-    off = [np.argwhere(dataset[i].hu[0].numpy() == 77) - 16 for i in range(1, 20, 2)]
+def test_a_candidate_is_in_the_middle_of_its_crop(scan: LabelledScan) -> None:
+    scan.stored.hu[45, 50, 50] = 77  # at MIDDLE
+    source = PlaceCrops(candidate_places([scan], table(0.0)), is_nodule=False)
+    off = [np.argwhere(sample.hu[0].numpy() == 77) - 16 for sample in crops(source)]
     assert all(len(o) == 1 and np.abs(o).max() <= 8 for o in off)
 
 
-def test_a_scans_own_nodules_are_nodules_without_any_implant(prepared: PreparedCt) -> None:
-    scan = label_scan(prepared, [Nodule("1.2.3", (0.0, -10.0, -255.0), 8.0)])
-    prepared.ct.hu[scan.labels == 1] = 77
-    dataset = crops(scan, [], [])
-    bright = [np.argwhere(dataset[i].hu[0].numpy() == 77).mean(axis=0) - 16 for i in range(0, 20, 2)]
+@pytest.mark.parametrize("is_nodule", [True, False])
+def test_a_candidate_says_what_it_is_and_no_more(scan: LabelledScan, is_nodule: bool) -> None:
+    places = candidate_places([scan], table(0.0, is_nodule=is_nodule))
+    (sample,) = crops(PlaceCrops(places, is_nodule), 1)
+    assert sample.is_nodule.item() == is_nodule
+    assert sample.malignancy.isnan()
+    assert sample.diameter_mm.isnan()
+
+
+def test_a_third_of_the_non_nodules_have_a_nodule_beside_them(
+    scan: LabelledScan, nodule: Implantable
+) -> None:
+    samples = crops(LungCrops([scan], [nodule]), 60)
+    beside = [s for s in samples if (s.hu == 100).any()]
+    assert 8 <= len(beside) <= 28
+    assert not any((s.hu[0, 10:22, 10:22, 10:22] == 100).any() for s in beside)
+
+
+def test_an_own_nodule_brings_its_rating(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 8.0, malignancy=2.0)])
+    (sample,) = crops(NoduleCrops([(scan, scan.nodules[0])]), 1)
+    found = [float(value) for value in (sample.is_nodule, sample.malignancy, sample.diameter_mm)]
+    assert found == [1.0, 0.0, 8.0]
+
+
+def test_an_own_nodule_is_in_the_middle(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 8.0)])
+    prepared.ct.hu[44:47, 49:52, 49:52] = 77
+    bright = [
+        np.argwhere(sample.hu[0].numpy() == 77).mean(axis=0) - 16
+        for sample in crops(NoduleCrops([(scan, scan.nodules[0])]))
+    ]
     assert np.abs(bright).max() <= 8
+
+
+def test_a_place_in_the_lung_is_on_no_nodule(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 60.0)])
+    prepared.ct.hu[scan.crop_labels(np.array(prepared.ct.hu.shape) // 2, prepared.ct.hu.shape) > 0] = 77
+    assert not any(sample.hu[0, 16, 16, 16] == 77 for sample in crops(LungCrops([scan]), 30))
 
 
 def test_a_negative_diameter_counts_as_10_mm() -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from p2ch_luna.datasets.implant import (
+    OPAQUE,
     Implantable,
     Pose,
     blend,
@@ -65,11 +66,10 @@ def test_the_nodule_keeps_its_hu_and_the_far_host_its_own(host: CtVolume, nodule
 
 
 def test_a_mirrored_pose_mirrors_along_lps() -> None:
-    hu = np.full((3, 3, 3), -900, np.float32)
-    hu[1, 1, 2] = 100.0  # to the left of the middle
-    nodule = Implantable(
-        "n", hu, np.ones_like(hu), np.ones_like(hu), ImageGeometry.axial(), np.ones(3), 3.0, 3.0, None
-    )
+    hu = np.full((3, 3, 3), -900, np.int16)
+    hu[1, 1, 2] = 100  # to the left of the middle
+    opaque = np.full(hu.shape, OPAQUE, np.uint8)
+    nodule = Implantable("n", hu, opaque, opaque // OPAQUE, ImageGeometry.axial(), np.ones(3), 3.0, 3.0, None)
     host = np.full((9, 9, 9), -900, np.int16)
     blend(host, ImageGeometry.axial(), nodule, (4, 4, 4), Pose(flips=(-1, 1, 1)))
     assert host[4, 4, 3] == 100

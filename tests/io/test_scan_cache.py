@@ -1,168 +1,210 @@
-"""Prepared scans on disk."""
+"""Prepared scans on disk: found again, made again, never half there."""
 
 from __future__ import annotations
 
 import logging
-import pickle
+import os
 import sqlite3
 import stat
-from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import scan_cache
-from p2ch_luna.io.scan_cache import ScanCache, scan_key
+from p2ch_luna.io.scan_cache import ScanCache, Storage, StoredScan
 from p2ch_luna.lungs import PreparedCt
 
-TILT = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
-
-
-@pytest.fixture
-def prepared() -> PreparedCt:
-    """Noise of three different sides, its count of voxels no multiple of 8, tilted."""
-    rng = np.random.default_rng(0)
-    hu = rng.integers(-1024, 3071, (7, 9, 11), np.int16)
-    geometry = ImageGeometry(np.array([-0.1, 20 / 3, 1e3]), np.array([0.7, 0.8, 1.25]), TILT)
-    return PreparedCt(CtVolume("1.2.3", hu, geometry), rng.random(hu.shape) < 0.3, "no lungs found: ü")
+WHOLE = (slice(None), slice(None), slice(None))
 
 
 def never() -> PreparedCt:
     raise AssertionError("made again")
 
 
-def stored(folder: Path, prepared: PreparedCt) -> PreparedCt:
-    """What comes back from the disk."""
-    ScanCache(folder).get_or_make("key", lambda: prepared)
-    return ScanCache(folder).get_or_make("key", never)
+def files(cache: ScanCache) -> list[str]:
+    """Names of what is in the folder of files."""
+    return sorted(path.name for path in (cache.folder / "files").iterdir())
 
 
-def value_file(folder: Path) -> Path:
-    (path,) = folder.rglob("*.val")
-    return path
+def path_of(scan: StoredScan | None) -> Path:
+    assert scan is not None
+    assert scan.path is not None
+    return scan.path
 
 
-@pytest.mark.parametrize(
-    "part",
-    [
-        lambda p: p.ct.hu,
-        lambda p: p.lung,
-        lambda p: p.ct.geometry.origin_xyz,
-        lambda p: p.ct.geometry.spacing_xyz,
-        lambda p: p.ct.geometry.direction,
-    ],
-)
-def test_an_array_comes_back_exactly(
-    tmp_path: Path, prepared: PreparedCt, part: Callable[[PreparedCt], Any]
-) -> None:
-    found, wanted = part(stored(tmp_path, prepared)), part(prepared)
-    np.testing.assert_array_equal(found, wanted)
-    assert found.dtype == wanted.dtype
-
-
-@pytest.mark.parametrize("part", [lambda p: p.ct.series_uid, lambda p: p.warning])
-def test_a_text_comes_back_exactly(
-    tmp_path: Path, prepared: PreparedCt, part: Callable[[PreparedCt], str]
-) -> None:
-    assert part(stored(tmp_path, prepared)) == part(prepared)
-
-
-def test_no_warning_stays_none(tmp_path: Path, prepared: PreparedCt) -> None:
-    assert stored(tmp_path, replace(prepared, warning=None)).warning is None
-
-
-def test_voxels_from_the_cache_can_be_written_to(tmp_path: Path, prepared: PreparedCt) -> None:
-    assert stored(tmp_path, prepared).ct.hu.flags.writeable
-
-
-def test_a_view_is_stored_in_its_own_order(tmp_path: Path, prepared: PreparedCt) -> None:
-    flipped = replace(prepared, ct=replace(prepared.ct, hu=prepared.ct.hu[::-1]))
-    np.testing.assert_array_equal(stored(tmp_path, flipped).ct.hu, flipped.ct.hu)
-
-
-def test_float_voxels_are_refused_rather_than_rounded(tmp_path: Path, prepared: PreparedCt) -> None:
-    floats = replace(prepared, ct=replace(prepared.ct, hu=prepared.ct.hu.astype(np.float32)))
-    with pytest.raises(TypeError, match="int16"):
-        ScanCache(tmp_path).get_or_make("key", lambda: floats)
-
-
-def test_another_key_is_another_entry(tmp_path: Path, prepared: PreparedCt) -> None:
-    other = replace(prepared, warning="other")
-    stored(tmp_path, prepared)
-    assert ScanCache(tmp_path).get_or_make("other", lambda: other).warning == "other"
-
-
-@pytest.mark.parametrize("place", [0, 0.1, 0.5, 0.999])
-def test_a_flipped_bit_makes_the_entry_again(tmp_path: Path, prepared: PreparedCt, place: float) -> None:
-    stored(tmp_path, prepared)
-    path = value_file(tmp_path)
+def flip(path: Path) -> None:
     content = bytearray(path.read_bytes())
-    content[int(place * len(content))] ^= 1
+    content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    made = ScanCache(tmp_path).get_or_make("key", lambda: replace(prepared, warning="made again"))
-    assert made.warning == "made again"
 
 
-@pytest.mark.parametrize("length", [0, 5, 100])
-def test_a_cut_entry_is_made_again(tmp_path: Path, prepared: PreparedCt, length: int) -> None:
-    stored(tmp_path, prepared)
-    path = value_file(tmp_path)
-    path.write_bytes(path.read_bytes()[:length])
-    made = ScanCache(tmp_path).get_or_make("key", lambda: replace(prepared, warning="made again"))
-    assert made.warning == "made again"
+@pytest.mark.parametrize("storage", ["blosc2", "raw"])
+def test_a_stored_scan_comes_back(tmp_path: Path, prepared: PreparedCt, storage: Storage) -> None:
+    ScanCache(tmp_path, storage).put("key", prepared)
+    found = ScanCache(tmp_path).get("key")
+    assert found is not None
+    np.testing.assert_array_equal(found.hu[WHOLE], prepared.ct.hu)
 
 
-def test_a_damaged_entry_is_told_in_the_log(
-    tmp_path: Path, prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+def test_what_is_stored_is_open_at_once(cache: ScanCache, prepared: PreparedCt) -> None:
+    np.testing.assert_array_equal(cache.put("key", prepared).lung[WHOLE], prepared.lung)
+
+
+def test_an_unknown_key_has_no_scan(cache: ScanCache) -> None:
+    assert cache.get("key") is None
+
+
+def test_what_is_stored_is_not_made(cache: ScanCache, prepared: PreparedCt) -> None:
+    cache.get_or_make("key", lambda: prepared)
+    assert cache.get_or_make("key", never).series_uid == "1.2.3"
+
+
+def test_another_key_is_another_entry(cache: ScanCache, prepared: PreparedCt) -> None:
+    cache.put("key", prepared)
+    assert cache.get_or_make("other", lambda: replace(prepared, warning="other")).warning == "other"
+
+
+def test_a_second_scan_under_a_key_replaces_the_first(cache: ScanCache, prepared: PreparedCt) -> None:
+    for warning in ("first", "second"):
+        cache.put("key", replace(prepared, warning=warning))
+    found = cache.get("key")
+    assert found is not None
+    assert (found.warning, len(files(cache))) == ("second", 1)
+
+
+def test_a_scan_that_was_replaced_while_it_was_looked_up_is_found(
+    cache: ScanCache, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored(tmp_path, prepared)
-    value_file(tmp_path).write_bytes(b"?")
+    cache.put("key", prepared)
+    (old,) = cache._index.rows()
+    cache.put("key", replace(prepared, warning="new"))
+    (new,) = cache._index.rows()
+    monkeypatch.setattr(scan_cache.ScanIndex, "find", Mock(side_effect=[old, new]))
+    found = cache.get("key")
+    assert found is not None
+    assert found.warning == "new"
+
+
+def test_an_unknown_storage_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r"storage 'zip'; expected one of blosc2, raw"):
+        ScanCache(tmp_path, "zip")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("storage", ["blosc2", "raw"])
+def test_a_damaged_scan_is_made_again(tmp_path: Path, prepared: PreparedCt, storage: Storage) -> None:
+    cache = ScanCache(tmp_path, storage)
+    flip(path_of(cache.put("key", prepared)))
+    made = cache.get_or_make("key", lambda: replace(prepared, warning="made again"))
+    assert made.warning == "made again"
+
+
+def test_what_was_made_again_is_stored(cache: ScanCache, prepared: PreparedCt) -> None:
+    flip(path_of(cache.put("key", prepared)))
+    cache.get_or_make("key", lambda: prepared)
+    assert cache.get_or_make("key", never).series_uid == "1.2.3"
+
+
+def test_a_damaged_scan_is_told_in_the_log(
+    cache: ScanCache, prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+) -> None:
+    flip(path_of(cache.put("key", prepared)))
     with caplog.at_level(logging.WARNING):
-        ScanCache(tmp_path).get_or_make("key", lambda: prepared)
-    assert "entry key is damaged" in caplog.text
+        assert cache.get("key") is None
+    assert "entry key is damaged: its part" in caplog.text
 
 
-def test_what_was_made_again_is_stored(tmp_path: Path, prepared: PreparedCt) -> None:
-    stored(tmp_path, prepared)
-    value_file(tmp_path).write_bytes(b"?")
-    np.testing.assert_array_equal(stored(tmp_path, prepared).ct.hu, prepared.ct.hu)
+def test_a_damaged_scan_is_removed(cache: ScanCache, prepared: PreparedCt) -> None:
+    flip(path_of(cache.put("key", prepared)))
+    cache.get("key")
+    assert (cache.entries(), files(cache)) == ([], [])
 
 
-class Trap:
-    """Its pickle, once loaded, leaves a file."""
-
-    def __init__(self, sprung: Path) -> None:
-        self.sprung = sprung
-
-    def __reduce__(self) -> tuple[Callable[[Path], None], tuple[Path]]:
-        return Path.touch, (self.sprung,)
+def test_a_file_that_has_gone_counts_as_damage(cache: ScanCache, prepared: PreparedCt) -> None:
+    path_of(cache.put("key", prepared)).unlink()
+    assert (cache.get("key"), cache.entries()) == (None, [])
 
 
-@pytest.mark.parametrize("in_file", [True, False])
-def test_a_pickle_put_into_the_cache_is_not_loaded(
-    tmp_path: Path, prepared: PreparedCt, in_file: bool
-) -> None:
-    stored(tmp_path, prepared)
-    trap = pickle.dumps(Trap(tmp_path / "sprung"))
-    value_file(tmp_path).write_bytes(trap)
-    with sqlite3.connect(tmp_path / "scans" / "cache.db") as database:
-        if in_file:
-            database.execute("UPDATE Cache SET mode = 4")
-        else:
-            database.execute("UPDATE Cache SET mode = 4, filename = NULL, value = ?", (trap,))
-    database.close()
-    ScanCache(tmp_path).get_or_make("key", lambda: prepared)
-    assert not (tmp_path / "sprung").exists()
+def test_an_open_scan_outlives_its_entry(cache: ScanCache, prepared: PreparedCt) -> None:
+    scan = cache.put("key", prepared)
+    cache.clear()
+    np.testing.assert_array_equal(scan.hu[WHOLE], prepared.ct.hu)
+
+
+def fill(cache: ScanCache, prepared: PreparedCt, count: int) -> None:
+    for number in range(count):
+        cache.put(f"key {number}", prepared)
+
+
+def test_an_entry_tells_of_its_scan(cache: ScanCache, prepared: PreparedCt) -> None:
+    path = path_of(cache.put("key", prepared))
+    (entry,) = cache.entries()
+    assert (entry.key, entry.series_uid, entry.path, entry.storage, entry.n_bytes) == (
+        ("key", "1.2.3", path, "raw", path.stat().st_size)
+    )
+
+
+def test_an_entry_tells_when_it_was_stored(cache: ScanCache, prepared: PreparedCt) -> None:
+    cache.put("key", prepared)
+    (entry,) = cache.entries()
+    assert timedelta(0) <= datetime.now(UTC) - entry.stored_at < timedelta(minutes=1)
+
+
+def test_verify_names_and_removes_what_is_damaged(cache: ScanCache, prepared: PreparedCt) -> None:
+    fill(cache, prepared, 3)
+    for place, damage in ((0, flip), (2, Path.unlink)):
+        damage(cache.entries()[place].path)
+    assert cache.verify() == ["key 0", "key 2"]
+    assert [entry.key for entry in cache.entries()] == ["key 1"]
+
+
+def test_verify_reads_what_this_process_has_verified(cache: ScanCache, prepared: PreparedCt) -> None:
+    path = path_of(cache.put("key", prepared))
+    os.utime(path, ns=(1, 1))
+    cache.get("key")
+    flip(path)
+    os.utime(path, ns=(1, 1))
+    assert cache.verify() == ["key"]
+
+
+def test_verify_removes_a_row_that_is_not_ours(cache: ScanCache, prepared: PreparedCt) -> None:
+    cache.put("key", prepared)
+    with closing(sqlite3.connect(cache.folder / "cache.db")) as database, database:
+        database.execute("UPDATE Cache SET filename = 'elsewhere'")
+    assert (cache.verify(), cache.verify(), files(cache)) == (["key"], [], [])
+
+
+def test_clear_removes_all(cache: ScanCache, prepared: PreparedCt) -> None:
+    fill(cache, prepared, 3)
+    cache.set_note("name", "text")
+    assert (cache.clear(), cache.entries(), files(cache), cache.note("name")) == (3, [], [], None)
+
+
+def test_clear_mends_a_database_that_is_none(cache: ScanCache, prepared: PreparedCt) -> None:
+    cache.put("key", prepared)
+    (cache.folder / "cache.db").write_bytes(b"not SQLite" * 1000)
+    assert (cache.clear(), cache.entries(), files(cache)) == (1, [], [])
+
+
+def test_a_note_comes_back(cache: ScanCache) -> None:
+    cache.set_note("name", "text")
+    assert (cache.note("name"), cache.note("other")) == ("text", None)
 
 
 def test_the_folder_is_the_users_own(tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir(mode=0o755)
     assert stat.S_IMODE(ScanCache(tmp_path).folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_its_user_made_unwritable_stays_so(tmp_path: Path) -> None:
+    folder = ScanCache(tmp_path).folder
+    folder.chmod(0o500)
+    assert stat.S_IMODE(ScanCache(tmp_path).folder.stat().st_mode) == 0o500
 
 
 def test_the_folder_given_keeps_its_mode(tmp_path: Path) -> None:
@@ -184,61 +226,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
         ScanCache(tmp_path)
 
 
-def test_a_database_that_is_none_is_an_error(tmp_path: Path) -> None:
-    cache = ScanCache(tmp_path)
+def test_a_database_that_is_none_is_an_error(cache: ScanCache) -> None:
     (cache.folder / "cache.db").write_bytes(b"not SQLite" * 1000)
     with pytest.raises(LunaError, match=r"scans: .*; expected a cache"):
         cache.get_or_make("key", never)
-
-
-@pytest.fixture
-def scan(tmp_path: Path) -> Path:
-    """A .mhd whose data file has another name."""
-    (tmp_path / "voxels.bin").write_bytes(bytes(64))
-    path = tmp_path / "scan.mhd"
-    path.write_text("ObjectType = Image\nElementDataFile = voxels.bin\n")
-    return path
-
-
-def test_the_key_of_the_same_scan_is_the_same_elsewhere(scan: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy" / "scan.mhd"
-    copy.parent.mkdir()
-    copy.write_bytes(scan.read_bytes())
-    copy.with_name("voxels.bin").write_bytes(bytes(64))
-    assert scan_key(copy, 1, 10) == scan_key(scan, 1.0, 10.0)
-
-
-@pytest.mark.parametrize("parameters", [(1.5, 10), (1, 12), (10, 1)])
-def test_parameters_change_the_key(scan: Path, parameters: tuple[float, float]) -> None:
-    assert scan_key(scan, *parameters) != scan_key(scan, 1, 10)
-
-
-def test_the_version_changes_the_key(scan: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = scan_key(scan, 1, 10)
-    monkeypatch.setattr(scan_cache, "PREPARE_VERSION", -1)
-    assert scan_key(scan, 1, 10) != before
-
-
-def test_the_data_file_changes_the_key(scan: Path) -> None:
-    before = scan_key(scan, 1, 10)
-    scan.with_name("voxels.bin").write_bytes(bytes(63) + b"\1")
-    assert scan_key(scan, 1, 10) != before
-
-
-def test_the_name_changes_the_key_for_it_is_the_series_uid(scan: Path) -> None:
-    before = scan_key(scan, 1, 10)
-    assert scan_key(scan.rename(scan.with_name("other.mhd")), 1, 10) != before
-
-
-def test_a_slice_below_a_folder_changes_its_key(tmp_path: Path) -> None:
-    (tmp_path / "deep").mkdir()
-    for name in ("a", "deep/b"):
-        (tmp_path / name).write_bytes(b"same")
-    before = scan_key(tmp_path, 1, 10)
-    (tmp_path / "deep" / "b").write_bytes(b"Same")
-    assert scan_key(tmp_path, 1, 10) != before
-
-
-def test_a_scan_that_is_not_there_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(LunaError, match=r"absent\.mha: cannot be read: No such file"):
-        scan_key(tmp_path / "absent.mha", 1, 10)

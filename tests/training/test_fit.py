@@ -11,14 +11,23 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from p2ch_luna.config import RunConfig, check_config
 from p2ch_luna.datasets.phantom import make_phantom
+from p2ch_luna.datasets.splits import fold_of
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Candidate
 from p2ch_luna.io import write_candidates, write_ct, write_nodules
+from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.checkpoint import load_model
 from p2ch_luna.training.fit import fit
 from p2ch_luna.training.run_dir import load_checkpoint
 
 CPU = torch.device("cpu")
+SAMPLING = {
+    "segmentation": {"nodules": 0.5, "candidates": 0.2, "lung": 0.3, "implants": 0.0, "cubes": 0.0},
+    "nodule": {
+        "nodules": 0.2, "found_nodules": 0.2, "implants": 0.2, "cubes": 0.0, "candidates": 0.2,
+        "vessels": 0.0, "lung": 0.2,
+    },
+}  # fmt: skip
 
 
 class Silent:
@@ -62,16 +71,19 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
                 "task": task,
                 "seed": 0,
                 "data": {
-                    "lidc": "" if segmentation else str(shared_data / "lidc"),
+                    "luna16": "", "lidc": "" if segmentation else str(shared_data / "lidc"),
                     "cubes": "", "cube_patients": "", "hosts": [str(scans / "phantom-0.mhd")],
                     "validation_hosts": [str(scans / "phantom-0.mhd")], "scans": [],
                     "annotations": str(scans / "annotations.csv"), "excluded": "",
-                    "candidates": str(scans / "candidates.csv"), "credits": ["a phantom"],
-                    "train_folds": [], "validation_folds": [6], "shape_irc": [32, 32, 32], "cube_share": 0.0,
+                    "candidates": [str(scans / "candidates.csv")], "credits": ["a phantom"],
+                    "train_folds": [] if segmentation else [5], "validation_folds": [6],
+                    "shape_irc": [32, 32, 32],
                 },
                 "model": {"name": name, "widths": [4, 8], "window_hu": [-1000, 400]},
                 "augmentation": {
-                    "thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "gain": 0.05, "shift_hu": 20,
+                    "thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "noise_grain_mm": 1, "gain": 0.05,
+                    "shift_hu": 20, "gamma": 0.2, "resample": 0.5, "rotation_degrees": 15, "scale": 0.1,
+                    "shift_mm": 0.5, "elastic_mm": 0,
                 },
                 "optim": {"lr": 3e-3, "weight_decay": 0.01, "warmup_steps": 2, "clip_norm": 1.0},
                 "loop": {
@@ -79,6 +91,7 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
                     "workers": 0,
                     **loop,
                 },
+                "sampling": SAMPLING[task],
                 "loss": {"focal": 20.0, "dice": 1.0} if segmentation else {"nodule": 1.0, "malignancy": 0.3},
             },
             "test",
@@ -87,9 +100,10 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
     return make
 
 
-def run(config: RunConfig, folder: Path, resume: bool = False) -> Path:
+def run(config: RunConfig, folder: Path, resume: bool = False, listener: Silent | None = None) -> Path:
     folder.mkdir(exist_ok=True)
-    return fit(config, folder, CPU, Silent(), resume=resume)
+    cache = ScanCache(folder.parent / "cache")
+    return fit(config, folder, CPU, listener or Silent(), cache, resume=resume)
 
 
 def events(folder: Path) -> EventAccumulator:
@@ -117,6 +131,7 @@ def test_the_events_of_a_segmentation_run_read_back(config: Callable[..., RunCon
     assert {"validation/sensitivity", "validation/dice", "validation/loss"} <= set(scalars)
     assert [event.step for event in found.Scalars("validation/dice")] == [3, 6]
     assert "validation/patches (true green, said red)" in found.Tags()["images"]
+    assert "augmentation/before above, after below" in found.Tags()["images"]
     assert {"validation/voxels", "config/text_summary"} <= set(found.Tags()["tensors"])
 
 
@@ -143,9 +158,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(
             raise KeyboardInterrupt
 
     whole = run(config("segmentation"), tmp_path / "whole")
-    (tmp_path / "broken").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        fit(config("segmentation"), tmp_path / "broken", CPU, Interrupt())
+        run(config("segmentation"), tmp_path / "broken", listener=Interrupt())
     resumed = run(config("segmentation"), tmp_path / "broken", resume=True)
     last = [load_checkpoint(p.parent / "last.pt", CPU)["model"] for p in (whole, resumed)]
     assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
@@ -164,3 +178,32 @@ def test_the_card_reads_as_json(config: Callable[..., RunConfig], tmp_path: Path
     card = json.loads(weights.with_suffix(".json").read_text())
     assert card["intended_use"] == "Research only, not a medical device."
     assert card["config"]["optim"]["lr"] == 3e-3
+
+
+def test_the_card_names_who_trained(config: Callable[..., RunConfig], tmp_path: Path) -> None:
+    weights = run(config("nodule", epochs=1), tmp_path / "run")
+    split = json.loads(weights.with_suffix(".json").read_text())["split"]
+    assert split["train hosts"] == split["validation hosts"] == ["phantom-0"]
+    assert split["train scans"] == split["validation scans"] == []
+    assert {fold_of(patient) for patient in split["train"]} == {5}
+    assert {fold_of(patient) for patient in split["validation"]} == {6}
+
+
+def test_a_share_of_what_there_is_none_of_is_refused(
+    config: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    wanted = config("segmentation")
+    wanted = wanted.model_copy(update={"sampling": {**wanted.sampling, "cubes": 0.3}})
+    with pytest.raises(LunaError, match=r"sampling.cubes = 0.3, but the data have no such sample"):
+        run(wanted, tmp_path / "run")
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 4")  # more than there may be cores
+@pytest.mark.parametrize("workers", [1, 4])
+def test_the_number_of_workers_changes_no_weight(
+    config: Callable[..., RunConfig], tmp_path: Path, workers: int
+) -> None:
+    alone, helped = (
+        run(config("segmentation", epochs=1, workers=n), tmp_path / f"{n}") for n in (0, workers)
+    )
+    assert alone.read_bytes() == helped.read_bytes()

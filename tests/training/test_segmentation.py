@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from p2ch_luna.datasets.patches import PatchSample
+from p2ch_luna.datasets.patches import PatchSample, as_batch
 from p2ch_luna.training.segmentation import evaluate_segmentation, match_components, segmentation_loss
 
 WEIGHTS = {"focal": 20.0, "dice": 1.0}
@@ -50,8 +50,9 @@ def test_a_missed_nodule_counts_with_what_it_has() -> None:
 
 
 def batch(hu: np.ndarray, mask: np.ndarray) -> PatchSample:
-    as_tensor = [torch.from_numpy(a.astype(np.float32))[None, None] for a in (hu, mask, np.ones(mask.shape))]
-    return PatchSample(*as_tensor)
+    return PatchSample(
+        torch.from_numpy(hu.astype(np.int16))[None, None], torch.from_numpy(mask.astype(np.uint8))[None, None]
+    )
 
 
 def test_a_perfect_network_has_perfect_figures() -> None:
@@ -75,7 +76,7 @@ def test_false_positives_above_the_nodule_cost_sensitivity() -> None:
 
 
 def test_the_loss_has_its_parts_with_their_weights() -> None:
-    sample = batch(np.full((16, 16, 16), -300.0), volume((2, 3)))
+    sample = as_batch(*batch(np.full((16, 16, 16), -300.0), volume((2, 3))))
     once = segmentation_loss(Bright(), sample, {"focal": 1.0, "dice": 1.0})
     more = segmentation_loss(Bright(), sample, {"focal": 3.0, "dice": 2.0})
     assert more["focal"].item() == pytest.approx(3 * once["focal"].item())

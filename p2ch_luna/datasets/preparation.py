@@ -1,0 +1,248 @@
+"""Prepare many scans in several processes: what is done is done, and one bad scan stops no other."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections import defaultdict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from traceback import extract_tb
+from typing import NamedTuple
+
+import numpy as np
+
+from p2ch_luna.datasets.catalogue import Problem, problem_of
+from p2ch_luna.datasets.sources import ScanError, ScanSource, cache_key, find_prepared, noted, prepare_source
+from p2ch_luna.errors import LunaError
+from p2ch_luna.findings import Nodule
+from p2ch_luna.io.scan_cache import ScanCache
+
+SLACK_MM = 1.0  # that a place may lie beyond the outermost voxels: tables are rounded
+WORKER_BYTES = 2**31  # for the longest scans of LUNA16; one of 512 x 512 x 300 takes 0.9 GB
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of mallopt
+POLL_SECONDS = 0.2  # between looks whether another process has made what is waited for
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan that is in the cache now."""
+
+    source: ScanSource
+    n_bytes: int  # on disk
+    seconds: float | None  # of the work; None where it was in the cache already
+    warning: str | None  # where no lungs were found
+
+
+class _Task(NamedTuple):
+    source: ScanSource
+    waits: bool  # for another process that is making the same scan
+
+
+_Answer = Prepared | Problem | LunaError | None  # None: another process is making it
+
+
+def prepare_all(
+    sources: Sequence[ScanSource], cache: ScanCache, workers: int = 1
+) -> Iterator[Prepared | Problem]:
+    """Prepare what is not in the cache; yield each scan, or what is wrong with it, as soon as it is known.
+
+    Files that have not changed since they were prepared are not read again. Several of these may run at
+    once: what another process is making is left to the end, and waited for. A scan whose worker process
+    is killed is a problem like others. Raises LunaError where the cache cannot be used, as on a full disk.
+    """
+    stored = {entry.key: entry.n_bytes for entry in cache.entries()}
+    tasks: deque[_Task] = deque()
+    for source in sources:
+        try:
+            known = noted(source, cache)
+        except ScanError as error:
+            yield problem_of(source, error)
+            continue
+        key = None if known is None else cache_key(source, known.content, cache)
+        if known is None or key not in stored:
+            tasks.append(_Task(source, waits=False))
+        else:
+            yield Prepared(source, stored[key], None, known.warning)
+    yield from _in_processes(tasks, cache, workers)
+
+
+def _in_processes(tasks: deque[_Task], cache: ScanCache, workers: int) -> Iterator[Prepared | Problem]:
+    postponed: deque[_Task] = deque()
+    pool: list[_Worker] = []
+    try:
+        while tasks or postponed or any(w.task for w in pool):
+            _hand_out(tasks, postponed, pool, workers, cache)
+            for worker in _wait_for_one(pool):
+                task, answer = worker.finish()
+                if not worker.is_alive:
+                    pool.remove(worker)
+                if answer is None:
+                    postponed.append(_Task(task.source, waits=True))
+                elif isinstance(answer, LunaError):
+                    raise answer
+                else:
+                    yield answer
+    finally:
+        for worker in pool:
+            worker.stop()
+
+
+def _hand_out(
+    tasks: deque[_Task], postponed: deque[_Task], pool: list[_Worker], workers: int, cache: ScanCache
+) -> None:
+    """Give each worker that has none a scan; workers are added as they are needed."""
+    while tasks or postponed:
+        idle = next((w for w in pool if w.task is None), None)
+        if idle is None:
+            if len(pool) >= workers:
+                return
+            idle = _Worker(cache)
+            pool.append(idle)
+        idle.begin((tasks or postponed).popleft())
+
+
+def _wait_for_one(pool: Sequence[_Worker]) -> list[_Worker]:
+    """The workers that have answered, or died; at least one."""
+    ready = wait([w.connection for w in pool if w.task is not None])
+    return [w for w in pool if w.connection in ready]
+
+
+class _Worker:
+    """A process that prepares one scan after the other, seen from the process that leads."""
+
+    def __init__(self, cache: ScanCache) -> None:
+        context = get_context("spawn")  # a fork would copy locks that a thread may hold
+        self.task: _Task | None = None
+        self.is_alive = True
+        self.connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, cache), daemon=True)
+        with _interrupts_held():
+            self._process.start()
+        theirs.close()  # so that the end of the process is the end of the pipe
+
+    def begin(self, task: _Task) -> None:
+        """Hand it a scan; if it is dead already, `finish` tells."""
+        self.task = task
+        with suppress(BrokenPipeError):
+            self.connection.send(task)
+
+    def finish(self) -> tuple[_Task, _Answer]:
+        """Its scan and what came of it. Called when its connection is ready."""
+        task, self.task = self.task, None
+        if task is None:
+            raise ValueError("no scan was begun")
+        try:
+            answer: _Answer = self.connection.recv()
+        except (EOFError, ConnectionError):
+            self.is_alive = False
+            self.connection.close()
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with code {code}"
+            reason = f"the process that prepared it {how}; try again with fewer workers"
+            answer = Problem(task.source.series_uid, str(task.source.where), reason, task.source.subset)
+        return task, answer
+
+    def stop(self) -> None:
+        """End the process, whatever it is doing: what it has not stored yet is not there."""
+        self._process.terminate()
+        self._process.join()
+        self.connection.close()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches all processes of a terminal; those started in this block leave it to the leading one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _serve(connection: Connection[_Answer, _Task], cache: ScanCache) -> None:
+    """What a worker process does, until the leading one ends."""
+    import blosc2
+    import SimpleITK as sitk  # noqa: N813
+
+    _keep_memory()
+    blosc2.set_nthreads(1)  # the work is split by scans
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    with suppress(EOFError, BrokenPipeError):
+        while True:
+            connection.send(_attempt(connection.recv(), cache))
+
+
+def _keep_memory() -> None:
+    """Let glibc keep the arrays of one scan for the next: new pages take as long to get as the work."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other C libraries have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def _attempt(task: _Task, cache: ScanCache) -> _Answer:
+    source = task.source
+    try:
+        while True:
+            with cache.claim(source.stat_name()) as is_ours:
+                if is_ours:
+                    return _prepare(source, cache)
+            if not task.waits:
+                return None
+            time.sleep(POLL_SECONDS)
+    except ScanError as error:
+        return problem_of(source, error)
+    except LunaError as error:
+        return error
+    except Exception as error:  # of any kind: the other scans go on, and the row of this one says it
+        place = extract_tb(error.__traceback__)[-1]
+        reason = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+        return Problem(source.series_uid, str(source.where), reason, source.subset)
+
+
+def _prepare(source: ScanSource, cache: ScanCache) -> Prepared:
+    start = time.perf_counter()
+    before = find_prepared(source, cache)  # by another process, while this one waited for it
+    stored = before or prepare_source(source, cache)
+    size = 0 if stored.path is None else stored.path.stat().st_size
+    return Prepared(source, size, None if before else time.perf_counter() - start, stored.warning)
+
+
+def misplaced(table: Path, nodules: Iterable[Nodule], sources: Sequence[ScanSource]) -> list[Problem]:
+    """The rows of a table that lie outside their scan by more than `SLACK_MM`, by the scans' headers alone.
+
+    Rows of other scans are passed over, and so are scans whose header is no good, which preparing tells.
+    """
+    by_uid = defaultdict(list)
+    for nodule in nodules:
+        by_uid[nodule.series_uid].append(nodule)
+    problems = []
+    for source in (s for s in sources if s.series_uid in by_uid):
+        try:
+            shape, geometry = source.grid()
+        except ScanError:
+            continue
+        rows = by_uid[source.series_uid]
+        irc = geometry.to_irc([n.center_xyz for n in rows])
+        beyond = np.maximum(-0.5 - irc, irc - (np.array(shape) - 0.5)) * geometry.spacing_irc
+        for row, mm in zip(rows, beyond.max(1), strict=True):
+            if mm > SLACK_MM:
+                place = ", ".join(f"{x:g}" for x in row.center_xyz)
+                reason = f"the place ({place}) mm lies {mm:.1f} mm outside its scan; expected it inside"
+                problems.append(Problem(source.series_uid, str(table), reason, source.subset))
+    return problems
+
+
+def default_workers() -> int:
+    """One for each processor that this process may use, if there is `WORKER_BYTES` of memory for each."""
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(processors, memory // WORKER_BYTES))

@@ -1,0 +1,122 @@
+"""A labelled scan: what is read of it, what is known of its voxels."""
+
+import logging
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p2ch_luna.datasets.catalogue import ScanSource, index_scans
+from p2ch_luna.datasets.phantom import make_phantom
+from p2ch_luna.datasets.scans import OPEN_SCANS, UNSURE, LabelledScan, label_scan, load_scan
+from p2ch_luna.findings import Nodule
+from p2ch_luna.geometry import AIR_HU
+from p2ch_luna.io import write_ct
+from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.lungs import PreparedCt
+
+MIDDLE = (0.0, -10.0, -255.0)  # LPS mm of voxel (45, 50, 50)
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> ScanSource:
+    folder = tmp_path_factory.mktemp("scan")
+    made = make_phantom(
+        np.random.default_rng(0), shape_irc=(60, 96, 96), spacing_xyz=(4.0, 4.0, 5.0), n_nodules=0,
+        series_uid="phantom",
+    )  # fmt: skip
+    write_ct(folder / "phantom.mhd", made.ct)
+    (found,) = index_scans([folder]).sources
+    return found
+
+
+@pytest.fixture
+def stored(source: ScanSource, tmp_path: Path) -> LabelledScan:
+    return load_scan(source, ScanCache(tmp_path))
+
+
+def test_a_crop_from_disk_is_that_of_the_whole(stored: LabelledScan) -> None:
+    whole = stored.stored.load()
+    middle = np.array(stored.shape) // 2
+    box = tuple(slice(m - 5, m + 5) for m in middle)
+    np.testing.assert_array_equal(stored.crop_hu(middle, (10, 10, 10)), whole.ct.hu[box])
+    np.testing.assert_array_equal(stored.crop_lung(middle, (10, 10, 10)), whole.lung[box])
+
+
+def test_a_crop_beyond_the_border_is_air(stored: LabelledScan) -> None:
+    crop = stored.crop_hu((-10, 5, 5), (6, 6, 6))
+    assert (crop == AIR_HU).all()
+
+
+def test_random_places_lie_in_the_lung(stored: LabelledScan) -> None:
+    rng = np.random.default_rng(0)
+    places = [stored.random_place(rng) for _ in range(50)]
+    assert all(stored.crop_lung(place, (1, 1, 1)).all() for place in places)
+    assert len({tuple(p) for p in places}) > 40
+
+
+def test_a_scan_whose_file_is_gone_is_prepared_again(
+    source: ScanSource, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    scan = load_scan(source, ScanCache(tmp_path))
+    wanted = scan.stored.load().ct.hu
+    again = load_scan(source, ScanCache(tmp_path))
+    for path in tmp_path.rglob("*"):
+        if path.is_file() and path == again.stored.path:
+            path.unlink()
+    with caplog.at_level(logging.WARNING):
+        found = again.reopen().load().ct.hu
+    np.testing.assert_array_equal(found, wanted)
+    assert "prepared again" in caplog.text
+
+
+def test_a_process_keeps_few_scans_open(prepared: PreparedCt) -> None:
+    opened: list[int] = []
+
+    def scan(k: int) -> LabelledScan:
+        made = label_scan(prepared)
+
+        def reopen() -> object:
+            opened.append(k)
+            return made.stored
+
+        return LabelledScan(made.series_uid, made.geometry, made.shape, (), made.unsure, reopen)  # type: ignore[arg-type]
+
+    scans = [scan(k) for k in range(OPEN_SCANS + 1)]
+    for one in (*scans, scans[-1], scans[0]):  # the first was closed for the last
+        assert one.stored.hu.shape == prepared.ct.hu.shape
+    assert opened == [*range(OPEN_SCANS + 1), 0]
+
+
+def test_a_nodule_is_a_ball_of_its_diameter(prepared: PreparedCt) -> None:
+    labels = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 10.0)]).crop_labels((45, 50, 50), (20, 20, 20))
+    assert labels[10, 10, 5:16].tolist() == [1] * 11  # 5 mm to each side of voxel 10
+    assert labels[10, 10, [4, 16]].tolist() == [0, 0]
+    assert (labels > 0).sum() == pytest.approx(4 / 3 * np.pi * 5**3, rel=0.05)
+
+
+def test_a_negative_diameter_counts_as_10_mm(prepared: PreparedCt) -> None:
+    labels = label_scan(prepared, [], [Nodule("1.2.3", MIDDLE, -1.0)]).crop_labels((45, 50, 50), (20, 20, 20))
+    assert labels[10, 10, [4, 5, 15, 16]].tolist() == [0, UNSURE, UNSURE, 0]
+
+
+def test_labels_of_a_crop_are_those_of_the_whole(prepared: PreparedCt) -> None:
+    nodules = [Nodule("1.2.3", (x, -10.0, -255.0), d) for x, d in ((0.0, 9.0), (11.0, 12.0))]
+    scan = label_scan(prepared, nodules, [Nodule("1.2.3", (5.0, -12.0, -250.0), 20.0)])
+    whole = scan.crop_labels(np.array(scan.shape) // 2, scan.shape)
+    np.testing.assert_array_equal(scan.crop_labels((43, 48, 57), (16, 18, 20)), whole[35:51, 39:57, 47:67])
+    assert set(np.unique(whole)) == {0, 1, 2, UNSURE}
+
+
+def test_a_nodule_covers_what_is_unsure(prepared: PreparedCt) -> None:
+    there = Nodule("1.2.3", MIDDLE, 8.0)
+    assert label_scan(prepared, [there], [there]).crop_labels((45, 50, 50), (1, 1, 1)).item() == 1
+
+
+def test_a_nodule_outside_the_box_of_the_lungs_is_told(
+    prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        scan = label_scan(prepared, [Nodule("1.2.3", (0.0, -10.0, -320.0), 8.0)])
+    assert scan.nodules == ()
+    assert "1.2.3: 1 of 1 nodules lie outside the box of its lungs" in caplog.text
