@@ -18,9 +18,14 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "example": ("p2ch_luna.cli.example:example", "Fetch a real, complete LUNA16 scan."),
     "phantom": ("p2ch_luna.cli.phantom:phantom", "Write a synthetic chest CT with known nodules."),
     "implant": ("p2ch_luna.cli.implant:implant", "Blend real nodules into a CT of your own."),
+    "prepare": ("p2ch_luna.cli.prepare:prepare", "Prepare scans for training, once: LUNA16 or your own."),
+    "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
+    "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),
     "mine": ("p2ch_luna.cli.mine:mine", "Collect the candidates that the nodule classifier learns from."),
+    "cache": ("p2ch_luna.cli.cache:cache", "Show, check or empty the store of prepared scans."),
     "evaluate": ("p2ch_luna.cli.evaluate:evaluate", "Score detections by the rules of LUNA16."),
+    "bench": ("p2ch_luna.cli.bench:bench", "Measure how fast things are on this machine."),
 }
 
 

@@ -1,0 +1,237 @@
+"""`luna info`: what a file or folder is."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2ch_luna.cli._common import echo_json, json_option
+from p2ch_luna.errors import LunaError
+
+if TYPE_CHECKING:
+    from p2ch_luna.datasets.catalogue import Catalogue
+    from p2ch_luna.geometry import ImageGeometry
+
+Facts = dict[str, Any]  # of plain values, in the order in which they are told
+
+_KINDS = (
+    "a scan (.mhd, .mha, .nii, .nii.gz, .nrrd, or a folder of DICOM), LUNA16's folder or one of scans, "
+    "a cache or a .scan file of one, a model (.safetensors) or the folder of a run"
+)
+_CACHE, _DATABASE = "scans", "cache.db"  # the folder that a cache makes, and what is always in it
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path))
+@json_option
+def info(path: Path, as_json: bool) -> None:
+    """Say what PATH is: a scan, a folder of scans, a cache, a model or a training run.
+
+    \b
+    luna info LUNA16                     scans in each subset, lists, what cannot be used
+    luna info scan.mhd                   size, spacing, orientation, HU
+    luna info runs/nodule-20260101       config, model, figures
+    """
+    facts = _describe(path)
+    if as_json:
+        echo_json(facts)
+    else:
+        click.echo(_as_text(facts))
+
+
+def _describe(path: Path) -> Facts:
+    if not path.exists():
+        raise LunaError(f"{path}: no such file or folder; expected {_KINDS}")
+    for fits, describe in _READERS:
+        if fits(path):
+            return describe(path)
+    raise LunaError(f"{path}: neither its name nor what is in it says what it is; expected {_KINDS}")
+
+
+def _model(path: Path) -> Facts:
+    from p2ch_luna.models.checkpoint import load_card
+
+    card = load_card(path)
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != card.weights_sha256:
+        raise LunaError(f"{path}: SHA-256 is {found[:12]}…, its card says {card.weights_sha256[:12]}…")
+    return {
+        "kind": "model",
+        "path": str(path),
+        "network": card.builder,
+        "arguments": card.arguments,
+        "use": card.intended_use,
+        "data": card.data,
+        "split": {role: len(members) for role, members in card.split.items()},
+        "metrics": card.metrics,
+        "software": card.software,
+        "sha256": found,
+    }
+
+
+def _run(path: Path) -> Facts:
+    from p2ch_luna.models.checkpoint import load_card
+    from p2ch_luna.training.run_dir import BEST, LAST, MODEL, load_run_config
+
+    config = load_run_config(path)
+    done = (path / MODEL).is_file()
+    return {
+        "kind": "training run",
+        "path": str(path),
+        "task": config.get("task"),
+        "files": [name for name in (LAST, BEST, MODEL) if (path / name).is_file()],
+        "state": "done" if done else "not done: luna train --resume goes on",
+        "metrics": load_card(path / MODEL).metrics if done else {},
+        "config": config,
+    }
+
+
+def _cache(path: Path) -> Facts:
+    from p2ch_luna.io.scan_cache import ScanCache
+
+    cache = ScanCache(path.parent if (path / _DATABASE).is_file() else path)
+    entries = cache.entries()
+    return {
+        "kind": "cache of prepared scans",
+        "path": str(cache.folder),
+        "scans": len(entries),
+        "storage": dict(Counter(entry.storage for entry in entries)),
+        "mb": round(sum(entry.n_bytes for entry in entries) / 1e6, 1),
+        "limit_mb": round(cache.size_limit / 1e6),
+    }
+
+
+def _stored_scan(path: Path) -> Facts:
+    from p2ch_luna.io.scan_cache import DamagedEntry, open_scan
+
+    try:
+        stored = open_scan(path)
+    except DamagedEntry as error:
+        raise LunaError(f"{path}: damaged: {error}; expected a scan of the cache") from error
+    native = stored.native
+    return {
+        "kind": "prepared scan",
+        "path": str(path),
+        "series_uid": stored.series_uid,
+        **_grid(tuple(stored.hu.shape), stored.geometry),
+        "spacing_xyz_mm_before": None if native is None else native.spacing_xyz.tolist(),
+        "lungs": stored.warning or "found",
+        "mb": round(path.stat().st_size / 1e6, 1),
+    }
+
+
+def _scan(path: Path) -> Facts:
+    from p2ch_luna.io import read_ct
+
+    ct = read_ct(path)
+    return {
+        "kind": "scan",
+        "path": str(path),
+        "series_uid": ct.series_uid,
+        **_grid(ct.hu.shape, ct.geometry),
+        "hu": [float(ct.hu.min()), float(ct.hu.max())],
+    }
+
+
+def _grid(shape: tuple[int, ...], geometry: ImageGeometry) -> Facts:
+    size = geometry.spacing_irc * shape
+    return {
+        "slices_rows_columns": list(shape),
+        "spacing_xyz_mm": geometry.spacing_xyz.round(6).tolist(),
+        "size_xyz_mm": size[::-1].round(1).tolist(),
+        "origin_xyz_mm": geometry.origin_xyz.round(4).tolist(),
+        "orientation": _orientation(geometry),
+    }
+
+
+def _orientation(geometry: ImageGeometry) -> str:
+    """Where columns, rows and slices run to: LPS is a plain axial scan."""
+    letters = ""
+    for step in geometry.direction.T:
+        axis = int(abs(step).argmax())
+        letters += ("LPS" if step[axis] > 0 else "RAI")[axis]
+    is_oblique = float(abs(geometry.direction).max(0).min()) < 0.9999
+    return f"{letters}, tilted" if is_oblique else letters
+
+
+def _folder(path: Path) -> Facts:
+    """A folder or a zip of scans; else a folder of DICOM."""
+    from p2ch_luna.datasets.catalogue import find_lists, index_scans
+    from p2ch_luna.io import read_series_uids
+
+    lists = find_lists(path) if path.is_dir() else None
+    uids = read_series_uids(lists.series_uids) if lists and lists.series_uids else None
+    try:
+        catalogue = index_scans([path], listed=uids)
+    except LunaError as nothing:
+        if path.is_file():
+            raise
+        try:
+            return _scan(path)
+        except LunaError as error:
+            raise LunaError(f"{path}: no scan in it, and {error}; expected {_KINDS}") from nothing
+    return {
+        **_catalogue(path, catalogue),
+        "listed": len(uids or ()),
+        "lists": {name: str(file) if file else None for name, file in vars(lists).items()} if lists else {},
+        "problems": [f"{p.where}: {p.reason}" for p in catalogue.problems],
+    }
+
+
+def _catalogue(path: Path, catalogue: Catalogue) -> Facts:
+    from p2ch_luna.datasets.catalogue import SUBSET_SIZES
+
+    scans = Counter(source.subset for source in catalogue.sources)
+    zipped = Counter(source.subset for source in catalogue.sources if source.member)
+    subsets = {
+        str(k): {"scans": scans[k], "zipped": zipped[k], "official": size}
+        for k, size in enumerate(SUBSET_SIZES)
+        if scans[k]
+    }
+    kind = "scans of LUNA16" if subsets else "folder of scans"
+    return {"kind": kind, "path": str(path), "scans": scans.total(), "subsets": subsets}
+
+
+def _is_scan(path: Path) -> bool:
+    from p2ch_luna.io.volumes import READABLE
+
+    return path.is_file() and path.name.lower().endswith(READABLE)
+
+
+_READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Facts]], ...] = (
+    (lambda path: path.suffix == ".safetensors", _model),
+    (lambda path: path.suffix == ".scan" and path.is_file(), _stored_scan),
+    (lambda path: (path / "config.json").is_file(), _run),
+    (lambda path: path.name == _CACHE and (path / _DATABASE).is_file(), _cache),
+    (lambda path: (path / _CACHE / _DATABASE).is_file(), _cache),
+    (_is_scan, _scan),
+    (lambda path: path.is_dir() or path.suffix.lower() == ".zip", _folder),
+)
+
+
+def _as_text(facts: Mapping[str, Any]) -> str:
+    """A line a fact; members of a table, and texts in a list, get a line each."""
+    width = max(map(len, facts))
+    lines = []
+    for name, value in facts.items():
+        parts = _parts(value, " to " if name == "hu" else " x ")
+        lines.append(f"{name.replace('_', ' '):{width}}  {parts[0]}")
+        lines += [f"{'':{width}}  {part}" for part in parts[1:]]
+    return "\n".join(lines)
+
+
+def _parts(value: object, between: str = " x ") -> list[str]:
+    if isinstance(value, Mapping) and value:
+        return [f"{name}: {', '.join(_parts(part))}" for name, part in value.items()]
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return value
+    if isinstance(value, list) and value:
+        return [between.join(f"{part:g}" if isinstance(part, float) else str(part) for part in value)]
+    if value is None or value == [] or value == {}:
+        return ["none"]
+    return [f"{value:g}" if isinstance(value, float) else str(value)]

@@ -1,0 +1,232 @@
+"""How fast training data come, from a scan's file to a batch on its device, measured on one machine."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader
+
+from p2ch_luna.datasets.augment import Augmentation, apply, draw
+from p2ch_luna.datasets.candidates import CropDataset, PlaceCrops
+from p2ch_luna.datasets.catalogue import ScanSource, index_scans
+from p2ch_luna.datasets.patches import LungPatches, PatchDataset, pick
+from p2ch_luna.datasets.phantom import make_phantom
+from p2ch_luna.datasets.places import candidate_places
+from p2ch_luna.datasets.sampling import BalancedSampler
+from p2ch_luna.datasets.scans import LabelledScan, load_scan
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.io import write_ct
+from p2ch_luna.io.candidate_table import CandidateTable
+from p2ch_luna.io.scan_cache import ScanCache, Storage
+from p2ch_luna.models.precision import on_device
+from p2ch_luna.models.unet import SegmentationUNet
+from p2ch_luna.training.book import BookCrops
+from p2ch_luna.training.loop import train_one_epoch
+from p2ch_luna.training.optim import make_optimizer, warmup_cosine
+from p2ch_luna.training.segmentation import augment_patches, segmentation_loss
+
+PATCH, CROP, BOOK_CROP = (64, 64, 64), (48, 48, 48), (32, 48, 48)
+BATCH = 16
+SCAN_SPACING = (0.7, 0.7, 1.0)  # x, y, z in mm
+NOISE_HU = 25.0
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line of the table; `bound` is what it should not exceed, or not fall below if `at_least`."""
+
+    what: str
+    value: float
+    unit: str
+    bound: float | None = None
+    at_least: bool = False
+
+    @property
+    def holds(self) -> bool | None:
+        """Whether the bound is kept; None without one."""
+        if self.bound is None:
+            return None
+        return self.value >= self.bound if self.at_least else self.value <= self.bound
+
+
+def make_scans(folder: Path, count: int, shape_irc: Sequence[int], seed: int = 0) -> list[ScanSource]:
+    """Write `count` scans like LUNA16's: one phantom, mirrored and with noise of its own in each."""
+    rng = np.random.default_rng(seed)
+    spacing = np.array(SCAN_SPACING) * [512 / shape_irc[2], 512 / shape_irc[1], 300 / shape_irc[0]]
+    made = make_phantom(rng, shape_irc=shape_irc, spacing_xyz=spacing, noise_hu=0.0)
+    for number in range(count):
+        steps = [int(s) for s in rng.choice([-1, 1], 2)]
+        noise = rng.normal(0, NOISE_HU, shape_irc).astype(np.int16)
+        hu = made.ct.hu[:, :: steps[0], :: steps[1]] + noise
+        ct = CtVolume(f"bench-{number}", hu, ImageGeometry.axial(spacing))
+        write_ct(folder / f"{ct.series_uid}.mhd", ct)
+    return index_scans([folder]).sources
+
+
+def measure(
+    sources: Sequence[ScanSource], folder: Path, stage: Callable[[str], None], n_batches: int = 2000
+) -> Iterator[Figure]:
+    """Every figure in turn; caches are made in `folder`. The bounds are those of scans of LUNA16's size."""
+    scans: dict[Storage, list[LabelledScan]] = {}
+    storages: Sequence[Storage] = get_args(Storage)
+    for storage in storages:
+        stage(f"preparing {len(sources)} scans, {storage}")
+        scans[storage], figures = _prepared(sources, folder, storage)
+        yield from figures
+    for storage in storages:
+        stage(f"patches, {storage}")
+        bound = {"blosc2": 2.0, "raw": 0.3}[storage]
+        yield Figure(f"a random 64³ patch, {storage}", 1e3 * _patch_seconds(scans[storage]), "ms", bound)
+    stage("classifier crops")
+    yield from _crop_figures(sources, scans, folder)
+    stage("augmentation")
+    yield from _augmentation_figures()
+    for storage in storages:
+        stage(f"memory of a worker over {n_batches} batches, {storage}")
+        yield from _memory_figures(scans[storage], storage, n_batches)
+    stage("training steps")
+    yield _waiting_figure(scans["blosc2"])
+
+
+def median_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """The median time of `work`, after once for warming up."""
+    work()
+    seconds = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return float(np.median(seconds))
+
+
+def _prepared(
+    sources: Sequence[ScanSource], folder: Path, storage: Storage
+) -> tuple[list[LabelledScan], list[Figure]]:
+    cache = ScanCache(folder / storage, storage)
+    scans, seconds = [], []
+    for source in sources:
+        start = time.perf_counter()
+        scans.append(load_scan(source, cache))
+        seconds.append(time.perf_counter() - start)
+    megabytes = np.mean([entry.n_bytes for entry in cache.entries()]) / 1e6
+    return scans, [
+        Figure(f"prepare a scan on one core, {storage}", float(np.median(seconds)), "s", 4.0),
+        Figure(f"a prepared scan, {storage}", float(megabytes), "MB", 20.0 if storage == "blosc2" else None),
+    ]
+
+
+def _patch_seconds(scans: Sequence[LabelledScan], repeats: int = 400) -> float:
+    rng = np.random.default_rng(0)
+
+    def patch() -> None:
+        scan = pick(scans, rng)
+        scan.crop_hu(scan.random_place(rng), PATCH)
+
+    return median_seconds(patch, repeats)
+
+
+def _crop_figures(
+    sources: Sequence[ScanSource], scans: dict[Storage, list[LabelledScan]], folder: Path
+) -> Iterator[Figure]:
+    """Crops a second with two workers, beside the book's way on the same places."""
+    book = BookCrops(sources, _places(scans["raw"], 400), BOOK_CROP, folder / "book")
+    first, cached = (_rate(book, range(len(book))) for _ in range(2))
+    for storage, of_storage in scans.items():
+        places = candidate_places(of_storage, _places(of_storage, 400))
+        dataset = CropDataset([PlaceCrops(places, is_nodule=False)], CROP)
+        rate = _rate(dataset, BalancedSampler([len(places)], [1.0], 4000, 0))
+        yield Figure(f"48³ crops, 2 workers, {storage}", rate, "a second", 300.0, at_least=True)
+        yield Figure("… against the book's way, first pass", rate / first, "times", 10.0, at_least=True)
+        yield Figure("… against the book's way, cached", rate / cached, "times", 10.0, at_least=True)
+    yield Figure("the book's 32x48x48 crops, first pass", first, "a second")
+    yield Figure("the book's 32x48x48 crops, cached", cached, "a second")
+
+
+def _places(scans: Sequence[LabelledScan], count: int) -> CandidateTable:
+    """Random places in the lungs, sorted by scan, as the book's validation reads them: its best case."""
+    rng = np.random.default_rng(1)
+    series = np.sort(rng.integers(len(scans), size=count)).astype(np.int32)
+    xyz = [scans[k].geometry.to_xyz(scans[k].random_place(rng)) for k in series]
+    return CandidateTable(
+        tuple(scan.series_uid for scan in scans), series, np.array(xyz), np.zeros(count, bool)
+    )
+
+
+def _rate(dataset: Any, sampler: Any, workers: int = 2) -> float:
+    """Samples a second, without the start of the workers: the clock starts at the first batch."""
+    batches = iter(DataLoader(dataset, batch_size=BATCH, sampler=sampler, num_workers=workers))
+    next(batches)
+    start, count = time.perf_counter(), 0
+    for batch in batches:
+        count += len(batch[0])
+    return count / (time.perf_counter() - start)
+
+
+def _augmentation_figures() -> Iterator[Figure]:
+    """Against one plain resampling of the same batch, its grid given."""
+    generator = torch.Generator().manual_seed(0)
+    hu = torch.randn(BATCH, 1, *PATCH, generator=generator) * 300 - 700
+    labels = (hu > 0).to(torch.uint8)
+    turned = torch.eye(3, 4).repeat(BATCH, 1, 1) + 0.05 * torch.randn(BATCH, 3, 4, generator=generator)
+    grid = F.affine_grid(turned, [BATCH, 1, *PATCH], align_corners=False)
+    how = Augmentation()
+    plain = median_seconds(lambda: F.grid_sample(hu, grid, align_corners=False), 15)
+    alone = median_seconds(lambda: apply(hu, None, draw(BATCH, how, generator)), 15)
+    both = median_seconds(lambda: apply(hu, labels, draw(BATCH, how, generator)), 15)
+    yield Figure("one grid_sample of (16, 1, 64, 64, 64)", 1e3 * plain, "ms")
+    yield Figure("augmentation of it", 1e3 * alone, "ms")
+    yield Figure("… against the grid_sample", alone / plain, "times", 2.0)
+    yield Figure("… with its labels", both / plain, "times")
+
+
+def _memory_figures(scans: Sequence[LabelledScan], storage: Storage, n_batches: int) -> Iterator[Figure]:
+    """Of one worker that makes patches with implants, from its hundredth batch to its last."""
+    sampler = BalancedSampler([len(scans)], [1.0], 4 * n_batches, 0)
+    dataset = PatchDataset([LungPatches(scans)], PATCH)
+    batches = iter(DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=1))
+    (worker,) = multiprocessing.active_children()
+    own = []
+    for number, _ in enumerate(batches):
+        if number in (n_batches // 20, n_batches - 10):
+            own.append(_megabytes(worker.pid, "smaps_rollup", "Private_Clean", "Private_Dirty"))
+            peak = _megabytes(worker.pid, "status", "VmHWM")
+    yield Figure(f"highest memory of a worker, {storage}", peak, "MB", 600.0)
+    yield Figure(f"growth of its own memory over {n_batches} batches, {storage}", own[1] - own[0], "MB", 10.0)
+
+
+def _megabytes(pid: int | None, file: str, *keys: str) -> float:
+    """The sum of some of the kernel's figures of a process (Linux)."""
+    lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(keys)) / 1e3
+
+
+def _waiting_figure(scans: Sequence[LabelledScan], steps: int = 40) -> Figure:
+    """The share of the time in which the training of the segmentation waits for its one worker."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = on_device(SegmentationUNet(), device)
+    optimizer = make_optimizer(model, 1e-3, 1e-2)
+    sampler = BalancedSampler([len(scans)], [1.0], 4 * steps, 0)
+    generator = torch.Generator().manual_seed(0)
+    loader = DataLoader(
+        PatchDataset([LungPatches(scans)], PATCH), batch_size=4, sampler=sampler, num_workers=1
+    )
+    result = train_one_epoch(
+        model,
+        lambda net, batch: segmentation_loss(net, batch, {"focal": 20.0, "dice": 1.0}),
+        loader,
+        optimizer,
+        warmup_cosine(optimizer, 1, steps),
+        clip_norm=1.0,
+        device=device,
+        augment=lambda batch: augment_patches(batch, Augmentation(), generator),
+        on_step=lambda _: None,
+    )
+    return Figure("training waits for data", 100 * result.waiting_share, "% of the time", 5.0)

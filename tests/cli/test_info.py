@@ -1,0 +1,200 @@
+"""`luna info` says what a path is, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2ch_luna.cli import main
+from p2ch_luna.datasets.sources import ScanSource, prepare_source
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.io import write_ct, write_series
+from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.models.checkpoint import bundled
+
+Info = Callable[..., str]
+
+
+@pytest.fixture
+def info(capsys: pytest.CaptureFixture[str]) -> Info:
+    """Runs `luna info`; what it prints."""
+
+    def run(*arguments: str | Path) -> str:
+        with pytest.raises(SystemExit) as end:
+            main(["info", *map(str, arguments)])
+        assert not end.value.code, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def facts(info: Info) -> Callable[[Path], dict[str, Any]]:
+    """What `--json` says."""
+
+    def run(path: Path) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(info(path, "--json"))
+        return found
+
+    return run
+
+
+@pytest.fixture
+def chest() -> CtVolume:
+    """Three different sides; its rows run forwards."""
+    hu = np.full((16, 40, 48), -1000, np.int16)
+    hu[:, 8:32, 4:44] = 40
+    hu[2:14, 12:28, 8:20] = hu[2:14, 12:28, 28:40] = -850
+    geometry = ImageGeometry(
+        np.array([-90.0, 80.0, -200.0]), np.array([4.0, 4.0, 5.0]), np.diag([1.0, -1.0, -1.0])
+    )
+    return CtVolume("1.2.3", hu, geometry)
+
+
+@pytest.fixture
+def scan(chest: CtVolume, tmp_path: Path) -> Path:
+    path = tmp_path / "subset3" / "1.2.3.mhd"
+    write_ct(path, chest)
+    return path
+
+
+def error_of(capsys: pytest.CaptureFixture[str], path: Path) -> str:
+    with pytest.raises(SystemExit) as end:
+        main(["info", str(path)])
+    assert end.value.code == 1
+    return capsys.readouterr().err
+
+
+def test_a_scan(facts: Callable[[Path], dict[str, Any]], scan: Path) -> None:
+    assert facts(scan) == {
+        "kind": "scan",
+        "path": str(scan),
+        "series_uid": "1.2.3",
+        "slices_rows_columns": [16, 40, 48],
+        "spacing_xyz_mm": [4.0, 4.0, 5.0],
+        "size_xyz_mm": [192.0, 160.0, 80.0],
+        "origin_xyz_mm": [-90.0, 80.0, -200.0],
+        "orientation": "LAI",
+        "hu": [-1000.0, 40.0],
+    }
+
+
+def test_a_scan_in_words(info: Info, scan: Path) -> None:
+    lines = info(scan).splitlines()
+    assert lines[0] == "kind                 scan"
+    assert "slices rows columns  16 x 40 x 48" in lines
+    assert "hu                   -1000 x 40" not in lines
+    assert "hu                   -1000 to 40" in lines
+
+
+def test_a_tilted_scan_is_said_to_be(
+    facts: Callable[[Path], dict[str, Any]], chest: CtVolume, tmp_path: Path
+) -> None:
+    tilt = np.array([[1.0, 0.0, 0.0], [0.0, 0.96, -0.28], [0.0, 0.28, 0.96]])
+    geometry = ImageGeometry(chest.geometry.origin_xyz, chest.geometry.spacing_xyz, tilt)
+    write_ct(tmp_path / "a.mha", CtVolume("a", chest.hu, geometry))
+    assert facts(tmp_path / "a.mha")["orientation"] == "LPS, tilted"
+
+
+def test_a_folder_of_dicom(facts: Callable[[Path], dict[str, Any]], chest: CtVolume, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", chest)
+    found = facts(tmp_path / "dicom")
+    assert (found["kind"], found["series_uid"]) == ("scan", "1.2.3")
+
+
+def test_the_folder_of_luna16(facts: Callable[[Path], dict[str, Any]], scan: Path, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "subset5.zip", "w") as zipped:
+        zipped.write(scan, "subset5/1.2.4.mhd")
+        zipped.write(scan.with_suffix(".raw"), "subset5/1.2.4.raw")
+        zipped.write(scan, "subset5/1.2.5.mhd")
+        zipped.write(scan.with_suffix(".raw"), "subset5/1.2.5.raw")
+    (tmp_path / "seriesuids.csv").write_text("1.2.3\n1.2.4\n1.2.6\n")
+    found = facts(tmp_path)
+    assert (found["kind"], found["scans"], found["listed"]) == ("scans of LUNA16", 2, 3)
+    assert found["subsets"] == {
+        "3": {"scans": 1, "zipped": 0, "official": 89},
+        "5": {"scans": 1, "zipped": 1, "official": 89},
+    }
+    assert found["lists"]["series_uids"] == str(tmp_path / "seriesuids.csv")
+    assert found["lists"]["annotations"] is None
+    assert [p.split(": ")[1] for p in found["problems"]] == ["subset5/1.2.5.mhd"]
+
+
+def test_a_folder_of_other_scans(
+    facts: Callable[[Path], dict[str, Any]], chest: CtVolume, tmp_path: Path
+) -> None:
+    write_ct(tmp_path / "a.nii.gz", chest)
+    found = facts(tmp_path)
+    assert (found["kind"], found["scans"], found["subsets"]) == ("folder of scans", 1, {})
+
+
+def test_a_cache(facts: Callable[[Path], dict[str, Any]], scan: Path, tmp_path: Path) -> None:
+    cache = ScanCache(tmp_path / "cache")
+    prepare_source(ScanSource("1.2.3", scan), cache)
+    for path in (tmp_path / "cache", tmp_path / "cache" / "scans"):
+        found = facts(path)
+        assert (found["kind"], found["scans"], found["storage"]) == (
+            "cache of prepared scans",
+            1,
+            {"blosc2": 1},
+        )
+
+
+def test_a_file_of_a_cache(facts: Callable[[Path], dict[str, Any]], scan: Path, tmp_path: Path) -> None:
+    stored = prepare_source(ScanSource("1.2.3", scan), ScanCache(tmp_path / "cache"))
+    assert stored.path is not None
+    found = facts(stored.path)
+    assert (found["kind"], found["series_uid"]) == ("prepared scan", "1.2.3")
+    assert found["spacing_xyz_mm"] == [1.0, 1.0, 1.0]
+    assert found["spacing_xyz_mm_before"] == [4.0, 4.0, 5.0]
+
+
+def test_a_damaged_file_of_a_cache(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.scan").write_bytes(b"nothing")
+    assert "a.scan: damaged: " in error_of(capsys, tmp_path / "a.scan")
+
+
+def test_a_model(facts: Callable[[Path], dict[str, Any]]) -> None:
+    found = facts(bundled("nodule"))
+    assert (found["kind"], found["network"]) == ("model", "nodule_classifier")
+    assert found["split"]["train"] > 100
+    assert found["metrics"]["nodule_auc"] > 0.5
+
+
+def test_a_model_that_does_not_fit_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for suffix in (".safetensors", ".json"):
+        (tmp_path / f"a{suffix}").write_bytes(bundled("nodule").with_suffix(suffix).read_bytes())
+    with (tmp_path / "a.safetensors").open("ab") as file:
+        file.write(b"0")
+    assert "its card says" in error_of(capsys, tmp_path / "a.safetensors")
+
+
+def test_a_run(facts: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"config": {"task": "nodule", "seed": 3}}))
+    (tmp_path / "last.pt").write_bytes(b"")
+    found = facts(tmp_path)
+    assert (found["kind"], found["task"], found["files"]) == ("training run", "nodule", ["last.pt"])
+    assert found["state"].startswith("not done")
+
+
+def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "nowhere: no such file or folder; expected a scan" in error_of(capsys, tmp_path / "nowhere")
+
+
+def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    error = error_of(capsys, tmp_path)
+    assert "no scan in it" in error
+    assert "expected a scan" in error
+
+
+def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "notes.txt").write_text("")
+    assert "notes.txt: neither its name nor what is in it says what it is" in error_of(
+        capsys, tmp_path / "notes.txt"
+    )
