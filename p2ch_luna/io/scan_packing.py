@@ -18,7 +18,7 @@ from p2ch_luna.io.scan_file import MAGIC, PAGE, PREFIX, Storage, sample_places, 
 from p2ch_luna.lungs import PreparedCt
 
 CHUNK, BLOCK = 64, 16  # voxels each way: a chunk is found, a block decompressed; fastest for patches of 64
-_COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 1, "filters": [blosc2.Filter.SHUFFLE]}
+_COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "filters": [blosc2.Filter.BITSHUFFLE]}
 
 Bytes = bytes | memoryview
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -96,15 +96,16 @@ def measure(
     yield _waiting_figure(scans["blosc2"])
 
 
-def median_seconds(work: Callable[[], Any], repeats: int) -> float:
-    """The median time of `work`, after once for warming up."""
-    work()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
-    return float(np.median(seconds))
+def median_seconds(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
+    """The median time of each, taken in turns after once for warming up: a busy moment hits all alike."""
+    seconds: dict[str, list[float]] = {name: [] for name in works}
+    for repeat in range(repeats + 1):
+        for name, work in works.items():
+            start = time.perf_counter()
+            work()
+            if repeat:
+                seconds[name].append(time.perf_counter() - start)
+    return {name: float(np.median(taken)) for name, taken in seconds.items()}
 
 
 def _prepared(
@@ -130,7 +131,7 @@ def _patch_seconds(scans: Sequence[LabelledScan], repeats: int = 400) -> float:
         scan = pick(scans, rng)
         scan.crop_hu(scan.random_place(rng), PATCH)
 
-    return median_seconds(patch, repeats)
+    return median_seconds({"patch": patch}, repeats)["patch"]
 
 
 def _crop_figures(
@@ -178,13 +179,18 @@ def _augmentation_figures() -> Iterator[Figure]:
     turned = torch.eye(3, 4).repeat(BATCH, 1, 1) + 0.05 * torch.randn(BATCH, 3, 4, generator=generator)
     grid = F.affine_grid(turned, [BATCH, 1, *PATCH], align_corners=False)
     how = Augmentation()
-    plain = median_seconds(lambda: F.grid_sample(hu, grid, align_corners=False), 15)
-    alone = median_seconds(lambda: apply(hu, None, draw(BATCH, how, generator)), 15)
-    both = median_seconds(lambda: apply(hu, labels, draw(BATCH, how, generator)), 15)
-    yield Figure("one grid_sample of (16, 1, 64, 64, 64)", 1e3 * plain, "ms")
-    yield Figure("augmentation of it", 1e3 * alone, "ms")
-    yield Figure("… against the grid_sample", alone / plain, "times", 2.0)
-    yield Figure("… with its labels", both / plain, "times")
+    took = median_seconds(
+        {
+            "plain": lambda: F.grid_sample(hu, grid, align_corners=False),
+            "alone": lambda: apply(hu, None, draw(BATCH, how, generator)),
+            "labelled": lambda: apply(hu, labels, draw(BATCH, how, generator)),
+        },
+        21,
+    )
+    yield Figure("one grid_sample of (16, 1, 64, 64, 64)", 1e3 * took["plain"], "ms")
+    yield Figure("augmentation of it", 1e3 * took["alone"], "ms")
+    yield Figure("… against the grid_sample", took["alone"] / took["plain"], "times", 2.0)
+    yield Figure("… with its labels", took["labelled"] / took["plain"], "times")
 
 
 def _memory_figures(scans: Sequence[LabelledScan], storage: Storage, n_batches: int) -> Iterator[Figure]:
