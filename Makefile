@@ -17,7 +17,7 @@ demo: $(INSTALLED)  ## Write a phantom chest CT, find its nodules, print what wa
 	$(BIN)/luna demo --output $(DEMO)
 
 test: $(INSTALLED)  ## Run all tests but the slow ones and those that need a GPU; check the coverage
-	$(BIN)/python -m pytest -m "$(QUICK)" --cov --cov-report=term-missing:skip-covered --cov-fail-under=85
+	$(BIN)/python -m pytest -m "$(QUICK)" -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=85
 
 check: lint  ## Lint, then run the quick tests: before every commit
 	$(BIN)/python -m pytest -m "$(QUICK)" -q -n 2

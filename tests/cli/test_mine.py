@@ -49,7 +49,8 @@ def config(folder: Path, tmp_path: Path) -> Callable[..., Path]:
     """The smoke config of the small scan with another table in the place of `annotations` or `excluded`."""
 
     def write(**tables: str) -> Path:
-        host = SMOKE.read_text(encoding="utf-8").replace("../shared/data/ct/lungfcp-01-0001.mha", str(folder / "phantom.mhd"))
+        smoke = SMOKE.read_text(encoding="utf-8")
+        host = smoke.replace("../shared/data/ct/lungfcp-01-0001.mha", str(folder / "phantom.mhd"))
         for key, value in tables.items():
             host = host.replace(f'{key} = ""', f'{key} = "{value}"')
         (tmp_path / "config.toml").write_text(host, encoding="utf-8")

@@ -1,6 +1,7 @@
 """A labelled scan: what is read of it, what is known of its voxels."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,11 @@ from p2ch_luna.datasets.catalogue import ScanSource, index_scans
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.datasets.scans import OPEN_SCANS, UNSURE, LabelledScan, label_scan, load_scan
 from p2ch_luna.findings import Nodule
-from p2ch_luna.geometry import AIR_HU
-from p2ch_luna.io import write_ct
+from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
+from p2ch_luna.io import read_nodules, write_ct
+from p2ch_luna.io.lidc_tables import load_lidc_tables
 from p2ch_luna.io.scan_cache import ScanCache
-from p2ch_luna.lungs import PreparedCt
+from p2ch_luna.lungs import PreparedCt, prepare
 
 MIDDLE = (0.0, -10.0, -255.0)  # LPS mm of voxel (45, 50, 50)
 
@@ -120,3 +122,47 @@ def test_a_nodule_outside_the_box_of_the_lungs_is_told(
         scan = label_scan(prepared, [Nodule("1.2.3", (0.0, -10.0, -320.0), 8.0)])
     assert scan.nodules == ()
     assert "1.2.3: 1 of 1 nodules lie outside the box of its lungs" in caplog.text
+
+
+@pytest.fixture(scope="module")
+def lidc_0001(lidc_ct: CtVolume, shared_data: Path) -> LabelledScan:
+    """A whole scan of LUNA16 with its one nodule of 23.35 mm."""
+    nodules = read_nodules(shared_data / "luna16" / "annotations.csv")
+    own = [nodule for nodule in nodules if nodule.series_uid == lidc_ct.series_uid]
+    return label_scan(prepare(lidc_ct), own, lidc=load_lidc_tables())
+
+
+def test_a_nodule_of_lidc_has_its_readers_outline_and_rating(lidc_0001: LabelledScan) -> None:
+    (nodule,) = lidc_0001.nodules
+    assert nodule.outline is not None
+    assert nodule.malignancy == 4.75  # the four readers said 5, 5, 5 and 4
+
+
+def test_the_outline_lies_where_luna16_says(lidc_0001: LabelledScan) -> None:
+    (nodule,) = lidc_0001.nodules
+    labels = lidc_0001.crop_labels(nodule.center_irc, (48, 48, 48)) > 0
+    off_mm = np.argwhere(labels).mean(axis=0) - 24 - (nodule.center_irc - np.floor(nodule.center_irc + 0.5))
+    assert np.abs(off_mm).max() < 0.7
+    assert np.cbrt(6 / np.pi * labels.sum()) == pytest.approx(23.35, abs=1.0)
+
+
+def test_the_outline_holds_tissue_and_what_is_round_it_is_lung(lidc_0001: LabelledScan) -> None:
+    (nodule,) = lidc_0001.nodules
+    hu = lidc_0001.crop_hu(nodule.center_irc, (32, 32, 32))
+    labels = lidc_0001.crop_labels(nodule.center_irc, (32, 32, 32)) > 0
+    assert np.median(hu[labels]) > -100
+    assert np.median(hu[~labels]) < -600
+
+
+def test_a_scan_that_is_not_as_lidc_read_it_has_balls(
+    prepared: PreparedCt, lidc_0001: LabelledScan, caplog: pytest.LogCaptureFixture
+) -> None:
+    uid = lidc_0001.series_uid
+    native = ImageGeometry.axial((0.9, 0.9, 2.5))  # the series has pixels of 0.703 mm
+    ct = replace(prepared.ct, series_uid=uid)
+    with caplog.at_level(logging.WARNING):
+        scan = label_scan(
+            replace(prepared, ct=ct, native=native), [Nodule(uid, MIDDLE, 8.0)], lidc=load_lidc_tables()
+        )
+    assert scan.nodules[0].outline is None
+    assert "balls stand for its nodules" in caplog.text
