@@ -27,14 +27,7 @@ def bench() -> None:
 
 @bench.command()
 @click.option(
-    "--scans", "count", type=click.IntRange(1), default=3, show_default=True, help="Synthetic scans to make."
-)
-@click.option(
-    "--from",
-    "paths",
-    type=click.Path(path_type=Path),
-    multiple=True,
-    help="Scans or folders of scans to measure with instead; repeatable.",
+    "--scans", "count", type=click.IntRange(1), default=12, show_default=True, help="Synthetic scans to make."
 )
 @click.option(
     "--shape",
@@ -52,7 +45,6 @@ def bench() -> None:
 @json_option
 def data(
     count: int,
-    paths: tuple[Path, ...],
     shape: tuple[int, int, int],
     batches: int,
     folder: Path | None,
@@ -62,25 +54,22 @@ def data(
     """Measure the way from scans on disk to augmented batches, beside the book's way.
 
     About five minutes and 1.5 GB of disk, which are freed again. The bounds are for scans of LUNA16's
-    size on two cores; figures of other machines compare as ratios.
+    size on two cores with nothing else running; figures of other machines compare as ratios.
 
     \b
     luna bench data
-    luna bench data --from data/scans/luna16/subset0
+    luna bench data --scans 24
     """
-    from p2ch_luna.datasets.catalogue import index_scans
-    from p2ch_luna.training.bench_data import make_scans, measure
+    from p2ch_luna.training.bench_data import measure
+    from p2ch_luna.training.bench_scans import make_scans
 
     use_threads(threads)
     figures = []
     with progress() as stages, TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary)
-        if paths:
-            sources = index_scans(paths).sources
-        else:
-            stages.stage(f"making {count} scans")
-            sources = make_scans(work, count, shape)
-        for figure in measure(sources, work, stages.stage, batches):
+        stages.stage(f"making {count} scans")
+        scans = make_scans(work, count, shape)
+        for figure in measure(scans, work, stages.stage, batches):
             figures.append(figure)
     if as_json:
         echo_json([{"what": f.what, "value": f.value, "unit": f.unit, "bound": f.bound} for f in figures])

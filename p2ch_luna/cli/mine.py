@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from p2ch_luna.cli._common import (
+    Stages,
     cache_option,
     device_option,
     output_option,
@@ -17,6 +19,14 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from p2ch_luna.datasets.collection import Known
+    from p2ch_luna.findings import Candidate
+    from p2ch_luna.io.scan_cache import ScanCache
 
 
 @click.command()
@@ -49,11 +59,8 @@ def mine(
     luna mine configs/nodule.toml --segmentation runs/…/model.safetensors -o data/scans/candidates.csv
     """
     from p2ch_luna.config import load_config
-    from p2ch_luna.datasets.candidates import label_candidates
-    from p2ch_luna.datasets.catalogue import prepare_source
     from p2ch_luna.datasets.collection import read_known
     from p2ch_luna.files import replacing
-    from p2ch_luna.inference.detector import propose_candidates
     from p2ch_luna.inference.fast import ready
     from p2ch_luna.io import write_candidates
     from p2ch_luna.io.scan_cache import ScanCache
@@ -64,20 +71,36 @@ def mine(
     use_threads(threads)
     target = pick_device(device)
     known = read_known(sources)
-    scans = list(dict.fromkeys([*known.hosts, *known.validation_hosts, *known.scans]))
     cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
-    found = []
     with progress() as stages, replacing(output) as table:
         model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
-        model = ready(model, target)
-        stages.stage("proposing", len(scans))
-        for scan in scans:
-            uid = scan.series_uid
-            candidates = propose_candidates(model, prepare_source(scan, cache).load(), target)
-            labelled = label_candidates(candidates, known.nodules.get(uid, ()), known.unsure.get(uid, ()))
-            n_nodules = sum(bool(c.is_nodule) for c in labelled)
-            click.echo(f"{uid}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
-            found += labelled
-            stages.advance()
+        found = _propose(known, ready(model, target), target, cache, stages)
         write_candidates(table, found)
     click.echo(f"{len(found)} candidates written to {output}")
+
+
+def _propose(
+    known: Known, model: nn.Module, device: torch.device, cache: ScanCache, stages: Stages
+) -> list[Candidate]:
+    """Labelled candidates of every scan and host that there is; a line for each on stderr."""
+    from p2ch_luna.datasets.candidates import label_candidates
+    from p2ch_luna.datasets.sources import ScanError, prepare_source
+    from p2ch_luna.inference.detector import propose_candidates
+
+    scans = list(dict.fromkeys([*known.hosts, *known.validation_hosts, *known.scans]))
+    stages.stage("proposing", len(scans))
+    found: list[Candidate] = []
+    for scan in scans:
+        uid = scan.series_uid
+        try:
+            prepared = prepare_source(scan, cache).load()
+        except ScanError as error:
+            click.echo(f"luna: warning: {error}; left out", err=True)
+            continue
+        candidates = propose_candidates(model, prepared, device)
+        labelled = label_candidates(candidates, known.nodules.get(uid, ()), known.unsure.get(uid, ()))
+        n_nodules = sum(bool(c.is_nodule) for c in labelled)
+        click.echo(f"{uid}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
+        found += labelled
+        stages.advance()
+    return found

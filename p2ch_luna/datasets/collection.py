@@ -14,7 +14,7 @@ from p2ch_luna.datasets.catalogue import LunaLists, ScanSource, find_lists, inde
 from p2ch_luna.datasets.cubes import cubes_within
 from p2ch_luna.datasets.implant import Implantable, make_implantable
 from p2ch_luna.datasets.scans import LabelledScan, load_scan
-from p2ch_luna.datasets.splits import N_FOLDS, Folds, fold_of
+from p2ch_luna.datasets.splits import N_FOLDS, Folds, check_no_leak, fold_of
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, crop_start
@@ -77,7 +77,7 @@ class Share:
     nodules: list[Implantable]
     cubes: list[NoduleCrop]
     candidates: CandidateTable
-    patients: list[str]  # of the scans, nodules and cubes
+    patients: frozenset[str]  # of the scans, nodules and cubes, and of hosts with nodules of their own
 
 
 def read_known(sources: Sources) -> Known:
@@ -107,16 +107,15 @@ def read_known(sources: Sources) -> Known:
 
 
 def _annotated_scans(sources: Sources, lists: LunaLists | None) -> list[ScanSource]:
-    """LUNA16's, then the others; each file once."""
+    """LUNA16's and the others; a scan that is at two places is used from neither."""
+    paths = [*([sources.luna16] if sources.luna16 else []), *sources.scans]
+    if not paths:
+        return []
     listed = read_series_uids(lists.series_uids) if lists and lists.series_uids else None
-    found: list[ScanSource] = []
-    for paths, uids in (([sources.luna16] if sources.luna16 else [], listed), (sources.scans, None)):
-        if paths:
-            catalogue = index_scans(paths, listed=uids)
-            for problem in catalogue.problems:
-                log.warning("%s: %s; not used", problem.where, problem.reason)
-            found += catalogue.sources
-    return found
+    catalogue = index_scans(paths, listed=listed)
+    for problem in catalogue.problems:
+        log.warning("%s: %s; not used", problem.where, problem.reason)
+    return catalogue.sources
 
 
 def _hosts(paths: Sequence[Path]) -> list[ScanSource]:
@@ -174,15 +173,12 @@ def load_share(
     *,
     trains: bool,
 ) -> Share:
-    """Load what patients of these folds own, and all of the hosts; `on_item` hears of each item loaded.
+    """Load what patients of these folds own, and the hosts; `on_item` hears of each item loaded.
 
     A patient with scans in several of LUNA16's subsets (LIDC-IDRI-0332) `trains` only if all of them are
     in these folds. A scan that cannot be used is told in the log and left out.
     """
-    others = set(range(N_FOLDS)) - set(folds) if trains else set()
-    own = [s for s in known.scans if known.fold_of(s) in folds]
-    own = [s for s in own if not known.folds.subsets.get(known.patient_of(s.series_uid), set()) & others]
-    scans = _usable(known, own, cache, on_item)
+    scans = _usable(known, _scans_of(known, folds, trains=trains), cache, on_item)
     hosts = []
     for host in known.hosts if trains else known.validation_hosts:
         hosts.append(_load(known, host, cache))
@@ -197,16 +193,39 @@ def load_share(
         nodules.append(make_implantable(load_crop(crop)))
         on_item(crop.name)
     cubes = cubes_within(sources.cubes, sources.cube_patients, known.folds, folds) if sources.cubes else []
-    patients = {known.patient_of(scan.series_uid) for scan in scans}
-    patients |= {crop.patient_id for crop in crops} | {p for _, ps in cubes for p in ps}
     return Share(
         scans,
         hosts,
         nodules or cut_out(scans),
         [load_cube(path) for path, _ in cubes],
         known.candidates.of_series({scan.series_uid for scan in [*scans, *hosts]}),
-        sorted(patients),
+        _patients(known, scans, hosts) | {c.patient_id for c in crops} | {p for _, ps in cubes for p in ps},
     )
+
+
+def _scans_of(known: Known, folds: Collection[int], *, trains: bool) -> list[ScanSource]:
+    """The annotated scans of these folds, less those of patients who are in another too, if it `trains`."""
+    others = set(range(N_FOLDS)) - set(folds) if trains else set()
+    own = [scan for scan in known.scans if known.fold_of(scan) in folds]
+    return [s for s in own if not known.folds.subsets.get(known.patient_of(s.series_uid), set()) & others]
+
+
+def _patients(known: Known, scans: Sequence[LabelledScan], hosts: Sequence[LabelledScan]) -> frozenset[str]:
+    """Of the scans, and of the hosts that bring nodules of their own."""
+    return frozenset(
+        known.patient_of(scan.series_uid) for scan in [*scans, *(host for host in hosts if host.nodules)]
+    )
+
+
+def check_sides(known: Known, train: Share, validation: Share) -> None:
+    """Raise LunaError where a patient is on both sides of a split.
+
+    A host without annotated nodules may be the background of both, where nodules of other patients are set
+    in: then these are unseen, and it is not.
+    """
+    backgrounds = [{known.patient_of(host.series_uid) for host in side.hosts} for side in (train, validation)]
+    check_no_leak(train.patients | backgrounds[0], validation.patients)
+    check_no_leak(train.patients, validation.patients | backgrounds[1])
 
 
 def _usable(

@@ -34,9 +34,14 @@ def nodule_places(scans: Sequence[LabelledScan]) -> Places:
     return Places(scans, np.array(numbers, np.int32), np.array(centers, np.float32).reshape(-1, 3))
 
 
-def candidate_places(scans: Sequence[LabelledScan], table: CandidateTable) -> Places:
-    """The rows of the table that lie in the box of one of these scans' lungs."""
+def candidate_places(scans: Sequence[LabelledScan], table: CandidateTable, is_nodule: bool) -> Places:
+    """The nodules, or the rest, of the table that lie in the box of one of these scans' lungs.
+
+    A place that is no nodule by the table, but lies in one or at an excluded finding, is left out: it would
+    teach the wrong thing.
+    """
     numbers = {scan.series_uid: k for k, scan in enumerate(scans)}
+    table = table.of_class(is_nodule)
     found_scan, found_irc = [np.empty(0, np.int32)], [np.empty((0, 3), np.float32)]
     order = np.argsort(table.series, kind="stable")
     borders = np.searchsorted(table.series[order], np.arange(len(table.series_uids) + 1))
@@ -45,7 +50,9 @@ def candidate_places(scans: Sequence[LabelledScan], table: CandidateTable) -> Pl
             continue
         scan = scans[numbers[uid]]
         irc = scan.geometry.to_irc(table.center_xyz[order[borders[k] : borders[k + 1]]])
-        inside = irc[((irc > -0.5) & (irc < np.asarray(scan.shape) - 0.5)).all(1)]
-        found_scan.append(np.full(len(inside), numbers[uid], np.int32))
-        found_irc.append(inside.astype(np.float32))
+        kept = ((irc > -0.5) & (irc < np.asarray(scan.shape) - 0.5)).all(1)
+        if not is_nodule:
+            kept &= ~scan.are_labelled(irc)
+        found_scan.append(np.full(np.count_nonzero(kept), numbers[uid], np.int32))
+        found_irc.append(irc[kept].astype(np.float32))
     return Places(scans, np.concatenate(found_scan), np.concatenate(found_irc))

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
-_ORDER, _SOURCES = 0, 1  # what a random stream is for, beside the seed
+_ITEMS, _SOURCES = 0, 1  # what a random stream is for
 
 
 class Pick(NamedTuple):
@@ -49,7 +49,7 @@ class BalancedSampler(Sampler[Pick]):
     def __iter__(self) -> Iterator[Pick]:
         items = [self._items(source) for source in range(len(self.counts))]
         order = np.repeat(np.arange(len(self.counts)), self.counts)
-        np.random.default_rng((self.seed, self.epoch, _SOURCES)).shuffle(order)
+        self._rng(_SOURCES, self.epoch).shuffle(order)
         for index, source in enumerate(order.tolist()):
             yield Pick(source, next(items[source]), (self.seed, self.epoch, index))
 
@@ -58,9 +58,12 @@ class BalancedSampler(Sampler[Pick]):
         length, first = self.lengths[source], self.epoch * self.counts[source]
         for drawn in range(first, first + self.counts[source]):
             if drawn == first or drawn % length == 0:
-                rng = np.random.default_rng((self.seed, drawn // length, _ORDER, source))
-                order: NDArray[np.int64] = rng.permutation(length)
+                order: NDArray[np.int64] = self._rng(_ITEMS, source, drawn // length).permutation(length)
             yield int(order[drawn % length])
+
+    def _rng(self, *purpose: int) -> np.random.Generator:
+        """Random numbers that no sample has: a spawn key is told apart from a seed of several numbers."""
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=purpose))
 
 
 def exact_counts(shares: Sequence[float], n: int) -> tuple[int, ...]:

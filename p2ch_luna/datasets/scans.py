@@ -23,7 +23,7 @@ from p2ch_luna.metrics.matching import effective_diameter_mm
 
 UNSURE = 255  # a label: neither nodule nor background, no loss is taken there
 MOST_OWN = 100  # labels of a scan's own nodules in one crop; those of implants lie above
-OPEN_SCANS = 8  # a process keeps so many open: what they map counts as its memory
+OPEN_SCANS = 2  # a process keeps so many open: what they map counts as its memory, and opening is quick
 
 NOWHERE = np.empty((0, 4), np.float32)
 
@@ -103,8 +103,17 @@ class LabelledScan:
                 _paint_mask(labels, np.asarray(nodule.outline.start_irc) - start, nodule.outline.mask, label)
         return labels
 
+    def are_labelled(self, places_irc: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """(N,) whether voxels (N, 3) lie in a nodule or at a place that teaches nothing."""
+        balls = [(nodule.center_irc, nodule.radius_irc) for nodule in self.nodules]
+        balls += [(ball[:3].astype(np.float64), np.repeat(ball[3], 3)) for ball in self.unsure]
+        found = np.zeros(len(places_irc), bool)
+        for center, radius in balls:
+            found |= (((places_irc - center) / radius) ** 2).sum(axis=1) <= 1
+        return found
+
     def random_place(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """(3,) a voxel of the lung, each as likely; of the whole scan where no lung was found."""
+        """(3,) one of the up to 16384 voxels that stand for the lung; any voxel where no lung was found."""
         places = self.stored.places_irc
         if len(places):
             place: NDArray[np.float64] = places[rng.integers(len(places))].astype(np.float64)

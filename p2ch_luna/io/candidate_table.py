@@ -5,7 +5,8 @@ LUNA16's table has 754,975 rows. As objects they would take 500 MB, in every pro
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from p2ch_luna.io.tables import UID, XYZ, check_candidate_rows
+from p2ch_luna.io.tables import UID, XYZ, candidate_rows
 from p2ch_luna.io.zipped import open_binary
 
 CLASS = "class"
@@ -54,20 +55,11 @@ def read_candidate_table(path: Path) -> CandidateTable:
     """
     try:
         table = _read(path)
-        is_sound = _is_sound(table)
-    except (OSError, ValueError):
-        is_sound = False
-    if not is_sound:  # slowly, for the line and column of the first fault
-        check_candidate_rows(path)
-        table = _read(path)
-    table = table[table[CLASS] != ""]
-    codes, uids = pd.factorize(table[UID])
-    return CandidateTable(
-        tuple(map(str, uids)),
-        codes.astype(np.int32),
-        table[list(XYZ)].to_numpy(np.float64),
-        (table[CLASS] == "1").to_numpy(bool),
-    )
+    except (OSError, ValueError):  # told below, with line and column
+        return _from_rows(path)
+    if not _is_sound(table):
+        return _from_rows(path)
+    return _as_columns(table[UID], table[list(XYZ)].to_numpy(np.float64), table[CLASS].to_numpy() == "1")
 
 
 def _read(path: Path) -> pd.DataFrame:
@@ -78,19 +70,33 @@ def _read(path: Path) -> pd.DataFrame:
 
 
 def _is_sound(table: pd.DataFrame) -> bool:
-    """Whether all ids are text that no spreadsheet made, all places finite, all classes 0 or 1.
+    """Whether all ids are such as no spreadsheet made, all places finite, all classes 0 or 1.
 
-    An empty class is sound too, but pandas shows a row that is cut short in the same way.
+    What is not may still be good: an empty class, spaces before a comma. The strict reader tells.
     """
-    uids = pd.Series(table[UID].unique())
-    is_number = pd.to_numeric(uids, errors="coerce").notna() & ~uids.str.fullmatch(r"\d+")
     return bool(
-        uids.notna().all()
-        and (uids != "").all()
-        and not is_number.any()
+        all(map(_is_plain_uid, table[UID].unique()))
         and np.isfinite(table[list(XYZ)].to_numpy()).all()
         and table[CLASS].isin(["0", "1"]).all()
     )
+
+
+def _is_plain_uid(uid: str) -> bool:
+    return re.fullmatch(r"[0-9]+(\.[0-9]+){2,}", uid) is not None
+
+
+def _from_rows(path: Path) -> CandidateTable:
+    """The same, strictly and in seven times the time."""
+    rows = [row for row in candidate_rows(path) if row[2] is not None]
+    centers = np.array([center_xyz for _, center_xyz, _ in rows], np.float64).reshape(-1, 3)
+    return _as_columns([uid for uid, _, _ in rows], centers, np.array([truth for _, _, truth in rows], bool))
+
+
+def _as_columns(
+    uids: Sequence[str] | pd.Series[str], center_xyz: NDArray[np.float64], is_nodule: NDArray[np.bool_]
+) -> CandidateTable:
+    codes, unique = pd.factorize(np.asarray(uids, object))
+    return CandidateTable(tuple(map(str, unique)), codes.astype(np.int32), center_xyz, is_nodule)
 
 
 def join_tables(tables: Iterable[CandidateTable]) -> CandidateTable:

@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,8 @@ _TICK_NS = 20_000_000  # files written within one of these may bear the same tim
 
 Storage = Literal["blosc2", "raw"]
 
+SCANS = 2048  # whose headers a process keeps parsed
+NPY_HEAD = 128  # bytes: what NumPy writes for arrays of few axes
 _VERIFIED: set[tuple[str, int, int, int]] = set()  # files that this process has read whole and found good
 
 
@@ -137,11 +140,20 @@ def _read_header(file: FileIO, file_size: int) -> tuple[dict[str, Any], int]:
     body = file.read(min(start, file_size) - PREFIX.size) if start > PREFIX.size else b""
     if zlib.crc32(body) != checksum:
         raise DamagedEntry("its header does not fit its checksum")
-    header: dict[str, Any] = json.loads(body.rstrip(b"\0"))
+    header = _parsed(body)
     wanted = start + sum(up_to_page(part["n_bytes"]) for part in header["parts"].values())
     if file_size != wanted:
         raise DamagedEntry(f"it has {file_size} bytes; expected {wanted}")
     return header, start
+
+
+@lru_cache(maxsize=SCANS)
+def _parsed(body: bytes) -> dict[str, Any]:
+    """Kept, with the geometries made: a scan is opened for nearly every sample that is drawn."""
+    header: dict[str, Any] = json.loads(body.rstrip(b"\0"))
+    for name in ("geometry", "native"):
+        header[name] = header[name] and ImageGeometry(*(np.array(v, float) for v in header[name]))
+    return header
 
 
 def _verify_parts(file: FileIO, header: dict[str, Any], start: int) -> None:
@@ -166,18 +178,14 @@ def _stored(path: Path, header: dict[str, Any], mapped: memoryview) -> StoredSca
     shape = tuple(header["shape"])
     return StoredScan(
         header["series_uid"],
-        _geometry(header["geometry"]),
-        header["native"] and _geometry(header["native"]),
+        header["geometry"],
+        header["native"],
         header["warning"],
         _checked(_from_npy(parts["places"]), "uint16"),
         _checked(view(parts["hu"]), "int16", shape),
         _checked(view(parts["lung"]), "bool", shape),
         path,
     )
-
-
-def _geometry(lists: list[Any]) -> ImageGeometry:
-    return ImageGeometry(*(np.array(values, float) for values in lists))
 
 
 def _checked(array: Any, dtype: str, shape: tuple[int, ...] | None = None) -> Any:
@@ -194,9 +202,16 @@ def _from_frame(frame: memoryview) -> Any:
 
 
 def _from_npy(npy: memoryview) -> NDArray[Any]:
-    head = BytesIO(npy[:PAGE])
-    np.lib.format.read_magic(head)
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(head)
+    shape, dtype, start = _npy_layout(bytes(npy[:NPY_HEAD]))
+    return np.frombuffer(npy, dtype, int(np.prod(shape)), start).reshape(shape)
+
+
+@lru_cache(maxsize=3 * SCANS)
+def _npy_layout(head: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    """Shape, type and start of the numbers in a .npy file that begins so."""
+    file = BytesIO(head)
+    np.lib.format.read_magic(file)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
     if is_fortran or dtype.hasobject:
         raise DamagedEntry(f"it holds {dtype} {shape} in another order; expected plain numbers")
-    return np.frombuffer(npy, dtype, int(np.prod(shape)), head.tell()).reshape(shape)
+    return shape, dtype, file.tell()

@@ -107,10 +107,10 @@ def write_candidates(path: Path, candidates: Sequence[Candidate]) -> None:
     )
 
 
-def check_candidate_rows(path: Path) -> None:
-    """Raise LunaError, naming line and column, unless every row has a series uid, a point and a class."""
+def candidate_rows(path: Path) -> Iterator[tuple[str, Point, bool | None]]:
+    """Series uid, point and class of each row; what is wrong in one is a LunaError with line and column."""
     for row in _rows(path, (UID, *XYZ, "class")):
-        row.series_uid(), row.point(), row.truth("class")
+        yield row.series_uid(), row.point(), row.truth("class")
 
 
 def read_series_uids(path: Path) -> list[str]:

@@ -12,31 +12,32 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from p2ch_luna.datasets.augment import Augmentation, apply, draw
-from p2ch_luna.datasets.candidates import CropDataset, PlaceCrops
-from p2ch_luna.datasets.catalogue import ScanSource, index_scans
-from p2ch_luna.datasets.patches import LungPatches, PatchDataset, pick
-from p2ch_luna.datasets.phantom import make_phantom
-from p2ch_luna.datasets.places import candidate_places
+from p2ch_luna.datasets.collection import Share, cut_out
+from p2ch_luna.datasets.patches import pick
 from p2ch_luna.datasets.sampling import BalancedSampler
 from p2ch_luna.datasets.scans import LabelledScan, load_scan
-from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.io import write_ct
 from p2ch_luna.io.candidate_table import CandidateTable
 from p2ch_luna.io.scan_cache import ScanCache, Storage
 from p2ch_luna.models.precision import on_device
 from p2ch_luna.models.unet import SegmentationUNet
+from p2ch_luna.training.bench_scans import Bench
 from p2ch_luna.training.book import BookCrops
 from p2ch_luna.training.loop import train_one_epoch
 from p2ch_luna.training.optim import make_optimizer, warmup_cosine
 from p2ch_luna.training.segmentation import augment_patches, segmentation_loss
+from p2ch_luna.training.tasks import TASKS, make_samples
 
 PATCH, CROP, BOOK_CROP = (64, 64, 64), (48, 48, 48), (32, 48, 48)
 BATCH = 16
-SCAN_SPACING = (0.7, 0.7, 1.0)  # x, y, z in mm
-NOISE_HU = 25.0
+PATCH_BOUND_MS: Mapping[Storage, float] = {"blosc2": 2.0, "raw": 0.3}
+
+# Shares of samples as in configs/luna16.toml and, for the classifier, half nodules and half others.
+PATCH_MIX = {"nodules": 0.4, "candidates": 0.2, "lung": 0.1, "implants": 0.3}
+CROP_MIX = {"nodules": 0.25, "implants": 0.25, "candidates": 0.4, "lung": 0.1}
+CANDIDATES = {"candidates": 1.0}
 
 
 @dataclass(frozen=True)
@@ -57,43 +58,31 @@ class Figure:
         return self.value >= self.bound if self.at_least else self.value <= self.bound
 
 
-def make_scans(folder: Path, count: int, shape_irc: Sequence[int], seed: int = 0) -> list[ScanSource]:
-    """Write `count` scans like LUNA16's: one phantom, mirrored and with noise of its own in each."""
-    rng = np.random.default_rng(seed)
-    spacing = np.array(SCAN_SPACING) * [512 / shape_irc[2], 512 / shape_irc[1], 300 / shape_irc[0]]
-    made = make_phantom(rng, shape_irc=shape_irc, spacing_xyz=spacing, noise_hu=0.0)
-    for number in range(count):
-        steps = [int(s) for s in rng.choice([-1, 1], 2)]
-        noise = rng.normal(0, NOISE_HU, shape_irc).astype(np.int16)
-        hu = made.ct.hu[:, :: steps[0], :: steps[1]] + noise
-        ct = CtVolume(f"bench-{number}", hu, ImageGeometry.axial(spacing))
-        write_ct(folder / f"{ct.series_uid}.mhd", ct)
-    return index_scans([folder]).sources
-
-
 def measure(
-    sources: Sequence[ScanSource], folder: Path, stage: Callable[[str], None], n_batches: int = 2000
+    bench: Bench, folder: Path, stage: Callable[[str], None], n_batches: int = 2000
 ) -> Iterator[Figure]:
     """Every figure in turn; caches are made in `folder`. The bounds are those of scans of LUNA16's size."""
-    scans: dict[Storage, list[LabelledScan]] = {}
+    shares: dict[Storage, Share] = {}
     storages: Sequence[Storage] = get_args(Storage)
     for storage in storages:
-        stage(f"preparing {len(sources)} scans, {storage}")
-        scans[storage], figures = _prepared(sources, folder, storage)
+        stage(f"preparing {len(bench.sources)} scans, {storage}")
+        shares[storage], figures = _prepared(bench, folder, storage)
         yield from figures
     for storage in storages:
         stage(f"patches, {storage}")
         bound = {"blosc2": 2.0, "raw": 0.3}[storage]
-        yield Figure(f"a random 64³ patch, {storage}", 1e3 * _patch_seconds(scans[storage]), "ms", bound)
+        yield Figure(
+            f"a random 64³ patch, {storage}", 1e3 * _patch_seconds(shares[storage].scans), "ms", bound
+        )
     stage("classifier crops")
-    yield from _crop_figures(sources, scans, folder)
+    yield from _crop_figures(bench, shares, folder)
     stage("augmentation")
     yield from _augmentation_figures()
     for storage in storages:
         stage(f"memory of a worker over {n_batches} batches, {storage}")
-        yield from _memory_figures(scans[storage], storage, n_batches)
+        yield from _memory_figures(shares[storage], storage, n_batches)
     stage("training steps")
-    yield _waiting_figure(scans["blosc2"])
+    yield _waiting_figure(shares["blosc2"])
 
 
 def median_seconds(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict[str, float]:
@@ -108,23 +97,33 @@ def median_seconds(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict
     return {name: float(np.median(taken)) for name, taken in seconds.items()}
 
 
-def _prepared(
-    sources: Sequence[ScanSource], folder: Path, storage: Storage
-) -> tuple[list[LabelledScan], list[Figure]]:
+def _prepared(bench: Bench, folder: Path, storage: Storage) -> tuple[Share, list[Figure]]:
+    """All scans, labelled, with nodules to set in and candidates, as a training loads them."""
     cache = ScanCache(folder / storage, storage)
     scans, seconds = [], []
-    for source in sources:
+    for source in bench.sources:
+        own = [nodule for nodule in bench.nodules if nodule.series_uid == source.series_uid]
         start = time.perf_counter()
-        scans.append(load_scan(source, cache))
+        scans.append(load_scan(source, cache, own))
         seconds.append(time.perf_counter() - start)
     megabytes = np.mean([entry.n_bytes for entry in cache.entries()]) / 1e6
-    return scans, [
+    share = Share(scans, [], cut_out(scans), [], _candidates(scans), frozenset())
+    return share, [
         Figure(f"prepare a scan on one core, {storage}", float(np.median(seconds)), "s", 4.0),
         Figure(f"a prepared scan, {storage}", float(megabytes), "MB", 20.0 if storage == "blosc2" else None),
     ]
 
 
-def _patch_seconds(scans: Sequence[LabelledScan], repeats: int = 400) -> float:
+def _candidates(scans: Sequence[LabelledScan], count: int = 600) -> CandidateTable:
+    """Random places in the lungs, sorted by scan, as the book reads them first: its best case."""
+    rng = np.random.default_rng(1)
+    series = np.sort(rng.integers(len(scans), size=count)).astype(np.int32)
+    xyz = [scans[k].geometry.to_xyz(scans[k].random_place(rng)) for k in series]
+    uids = tuple(scan.series_uid for scan in scans)
+    return CandidateTable(uids, series, np.array(xyz), np.zeros(count, bool))
+
+
+def _patch_seconds(scans: Sequence[LabelledScan], repeats: int = 1000) -> float:
     rng = np.random.default_rng(0)
 
     def patch() -> None:
@@ -134,31 +133,26 @@ def _patch_seconds(scans: Sequence[LabelledScan], repeats: int = 400) -> float:
     return median_seconds({"patch": patch}, repeats)["patch"]
 
 
-def _crop_figures(
-    sources: Sequence[ScanSource], scans: dict[Storage, list[LabelledScan]], folder: Path
-) -> Iterator[Figure]:
-    """Crops a second with two workers, beside the book's way on the same places."""
-    book = BookCrops(sources, _places(scans["raw"], 400), BOOK_CROP, folder / "book")
+def _crop_figures(bench: Bench, shares: Mapping[Storage, Share], folder: Path) -> Iterator[Figure]:
+    """Crops a second with two workers: of candidates, beside the book's way, and as a training mixes them."""
+    book = BookCrops(bench.sources, shares["raw"].candidates, BOOK_CROP, folder / "book")
     first, cached = (_rate(book, range(len(book))) for _ in range(2))
-    for storage, of_storage in scans.items():
-        places = candidate_places(of_storage, _places(of_storage, 400))
-        dataset = CropDataset([PlaceCrops(places, is_nodule=False)], CROP)
-        rate = _rate(dataset, BalancedSampler([len(places)], [1.0], 4000, 0))
-        yield Figure(f"48³ crops, 2 workers, {storage}", rate, "a second", 300.0, at_least=True)
+    yield Figure("the book's 32x48x48 crops, 2 workers, first pass", first, "a second")
+    yield Figure("the book's 32x48x48 crops, 2 workers, cached", cached, "a second")
+    for storage, share in shares.items():
+        rate, mixed = (_rate(*_samples("nodule", share, mix, CROP, 4000)) for mix in (CANDIDATES, CROP_MIX))
+        yield Figure(f"48³ crops of candidates, 2 workers, {storage}", rate, "a second", 300.0, at_least=True)
         yield Figure("… against the book's way, first pass", rate / first, "times", 10.0, at_least=True)
         yield Figure("… against the book's way, cached", rate / cached, "times", 10.0, at_least=True)
-    yield Figure("the book's 32x48x48 crops, first pass", first, "a second")
-    yield Figure("the book's 32x48x48 crops, cached", cached, "a second")
+        yield Figure(
+            f"… with nodules, half of them implanted, {storage}", mixed, "a second", 300.0, at_least=True
+        )
 
 
-def _places(scans: Sequence[LabelledScan], count: int) -> CandidateTable:
-    """Random places in the lungs, sorted by scan, as the book's validation reads them: its best case."""
-    rng = np.random.default_rng(1)
-    series = np.sort(rng.integers(len(scans), size=count)).astype(np.int32)
-    xyz = [scans[k].geometry.to_xyz(scans[k].random_place(rng)) for k in series]
-    return CandidateTable(
-        tuple(scan.series_uid for scan in scans), series, np.array(xyz), np.zeros(count, bool)
-    )
+def _samples(
+    task: str, share: Share, mix: Mapping[str, float], shape: Sequence[int], count: int
+) -> tuple[Dataset[Any], BalancedSampler]:
+    return make_samples(TASKS[task], share, mix, shape, count, seed=0, trains=True)
 
 
 def _rate(dataset: Any, sampler: Any, workers: int = 2) -> float:
@@ -193,15 +187,14 @@ def _augmentation_figures() -> Iterator[Figure]:
     yield Figure("… with its labels", took["labelled"] / took["plain"], "times")
 
 
-def _memory_figures(scans: Sequence[LabelledScan], storage: Storage, n_batches: int) -> Iterator[Figure]:
-    """Of one worker that makes patches with implants, from its hundredth batch to its last."""
-    sampler = BalancedSampler([len(scans)], [1.0], 4 * n_batches, 0)
-    dataset = PatchDataset([LungPatches(scans)], PATCH)
+def _memory_figures(share: Share, storage: Storage, n_batches: int) -> Iterator[Figure]:
+    """Of one worker that makes patches of nodules, candidates and implants; its growth after the start."""
+    dataset, sampler = _samples("segmentation", share, PATCH_MIX, PATCH, 4 * n_batches)
     batches = iter(DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=1))
     (worker,) = multiprocessing.active_children()
     own = []
     for number, _ in enumerate(batches):
-        if number in (n_batches // 20, n_batches - 10):
+        if number in (n_batches // 5, n_batches - 10):
             own.append(_megabytes(worker.pid, "smaps_rollup", "Private_Clean", "Private_Dirty"))
             peak = _megabytes(worker.pid, "status", "VmHWM")
     yield Figure(f"highest memory of a worker, {storage}", peak, "MB", 600.0)
@@ -214,20 +207,17 @@ def _megabytes(pid: int | None, file: str, *keys: str) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith(keys)) / 1e3
 
 
-def _waiting_figure(scans: Sequence[LabelledScan], steps: int = 40) -> Figure:
+def _waiting_figure(share: Share, steps: int = 40) -> Figure:
     """The share of the time in which the training of the segmentation waits for its one worker."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = on_device(SegmentationUNet(), device)
     optimizer = make_optimizer(model, 1e-3, 1e-2)
-    sampler = BalancedSampler([len(scans)], [1.0], 4 * steps, 0)
+    dataset, sampler = _samples("segmentation", share, PATCH_MIX, PATCH, 4 * steps)
     generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(
-        PatchDataset([LungPatches(scans)], PATCH), batch_size=4, sampler=sampler, num_workers=1
-    )
     result = train_one_epoch(
         model,
         lambda net, batch: segmentation_loss(net, batch, {"focal": 20.0, "dice": 1.0}),
-        loader,
+        DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=1),
         optimizer,
         warmup_cosine(optimizer, 1, steps),
         clip_norm=1.0,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from p2ch_luna.datasets.catalogue import ScanSource
+from p2ch_luna.datasets.sources import ScanSource
 from p2ch_luna.geometry import CtVolume, crop_around
 from p2ch_luna.io.candidate_table import CandidateTable
 

@@ -17,9 +17,9 @@ from torch.utils.tensorboard import SummaryWriter
 
 from p2ch_luna.config import DataConfig, RunConfig
 from p2ch_luna.datasets.augment import Augmentation
-from p2ch_luna.datasets.collection import Share, Sources, load_share, read_known
+from p2ch_luna.datasets.collection import Share, Sources, check_sides, load_share, read_known
 from p2ch_luna.datasets.sampling import BalancedSampler
-from p2ch_luna.datasets.splits import N_FOLDS, check_no_leak
+from p2ch_luna.datasets.splits import N_FOLDS
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.build import build_model
@@ -92,7 +92,7 @@ def load_sides(data: DataConfig, cache: ScanCache, listener: Listener) -> Sides:
         load_share(known, sources, folds, cache, listener.loaded, trains=trains)
         for folds, trains in ((data.train_folds, True), (data.validation_folds, False))
     )
-    check_no_leak(train.patients, validation.patients)
+    check_sides(known, train, validation)
     return Sides(train, validation)
 
 
@@ -106,11 +106,13 @@ def fit(
 ) -> Path:
     """Train as the config says in the folder `run`; returns the model file of the best epoch.
 
-    With `resume` it goes on after the last epoch that the folder has a checkpoint of.
+    With `resume` it goes on after the last epoch that the folder has a checkpoint of. Raises LunaError where
+    a patient is on both sides, or the data are no longer those that the run began with.
     """
     _seed(config.seed)
     task = TASKS[config.task]
     sides = load_sides(config.data, cache, listener)
+    run_dir.keep_split(run, _split(config.data, sides), resume=resume)
     train, validation = _samples(config, task, sides, device)
     state = _start(config, device)
     if resume:
@@ -265,7 +267,7 @@ def _split(data: DataConfig, sides: Sides) -> dict[str, list[str]]:
     """Who trained and who validated: patients, series uids of annotated scans and of hosts."""
     split = {}
     for side, share in (("train", sides.train), ("validation", sides.validation)):
-        split[side] = share.patients
+        split[side] = sorted(share.patients)
         split[f"{side} scans"] = [scan.series_uid for scan in share.scans]
         split[f"{side} hosts"] = [scan.series_uid for scan in share.hosts]
     rest = set(range(N_FOLDS)) - set(data.train_folds) - set(data.validation_folds)

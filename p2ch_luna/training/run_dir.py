@@ -31,7 +31,8 @@ _NOT_A_CHECKPOINT = (  # what torch.load may raise for any bytes
     struct.error,
     pickle.UnpicklingError,
 )
-CONFIG, LAST, BEST, MODEL = "config.json", "last.pt", "best.pt", "model.safetensors"
+CONFIG, SPLIT = "config.json", "split.json"
+LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
 
 
 def new_run_dir(parent: Path, name: str) -> Path:
@@ -59,6 +60,29 @@ def load_run_config(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError) as error:
         raise LunaError(f"{path}: {error}; wanted the folder of a run") from error
     return config
+
+
+def keep_split(run: Path, split: Mapping[str, list[str]], *, resume: bool) -> None:
+    """Write who trains and who validates; a resumed run must have the same, or LunaError is raised.
+
+    With a scan more or less every later sample would be another, and the card would not name all.
+    """
+    path = run / SPLIT
+    if not resume:
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps(split, indent=1) + "\n", encoding="utf-8")
+        return
+    try:
+        before: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LunaError(f"{path}: {error}; wanted the split that the run began with") from error
+    for side, wanted in before.items():
+        if changed := sorted(set(wanted) ^ set(split.get(side, []))):
+            what = "is gone" if changed[0] in wanted else "is new"
+            raise LunaError(
+                f"{path}: {side}: {changed[0]} {what} ({len(changed)} differ); wanted the data that the run "
+                "began with: put them back, or start a new run"
+            )
 
 
 def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:

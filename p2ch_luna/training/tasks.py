@@ -63,7 +63,7 @@ class Task:
 
 def _patch_sources(share: Share) -> Mapping[str, PatchSource]:
     scans = [*share.scans, *share.hosts]
-    false = candidate_places(scans, share.candidates.of_class(False))
+    false = candidate_places(scans, share.candidates, is_nodule=False)
     return {
         "nodules": PlacePatches(nodule_places(scans), NODULE_SHIFT),
         "candidates": PlacePatches(false, CANDIDATE_SHIFT),
@@ -76,9 +76,7 @@ def _patch_sources(share: Share) -> Mapping[str, PatchSource]:
 def _crop_sources(share: Share) -> Mapping[str, CropSource]:
     scans = [*share.scans, *share.hosts]
     cubes = CubePatches(share.cubes, (), LARGEST_CUBE_SHIFT)
-    true, false = (
-        candidate_places(scans, share.candidates.of_class(is_nodule)) for is_nodule in (True, False)
-    )
+    true, false = (candidate_places(scans, share.candidates, is_nodule) for is_nodule in (True, False))
     return {
         "nodules": NoduleCrops([(scan, nodule) for scan in scans for nodule in scan.nodules]),
         "found_nodules": PlaceCrops(true, True),

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.geometry import crop_around
 from p2ch_luna.training.bench_data import Figure
+from p2ch_luna.training.bench_scans import Bench, make_scans
 
 
 def test_a_bound_is_an_upper_one_unless_said() -> None:
@@ -16,11 +18,36 @@ def test_a_bound_is_an_upper_one_unless_said() -> None:
     assert Figure("a", 1.0, "ms").holds is None
 
 
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return make_scans(tmp_path_factory.mktemp("bench"), 4, (60, 96, 96))
+
+
+def test_scans_are_mirrored_with_their_nodules(bench: Bench) -> None:
+    assert [source.series_uid for source in bench.sources] == [f"bench-{k:02d}" for k in range(4)]
+    for source in bench.sources:
+        ct = source.read()
+        for nodule in bench.nodules:
+            if nodule.series_uid == ct.series_uid and nodule.diameter_mm > 12:
+                assert crop_around(ct.hu, ct.geometry.to_irc(nodule.center_xyz), (1, 1, 1)).item() > -700
+
+
+def test_the_fourth_scan_has_the_voxels_of_the_first(bench: Bench) -> None:
+    first, fourth = bench.sources[0].read(), bench.sources[3].read()
+    assert (first.hu == fourth.hu).all()
+
+
 @pytest.mark.slow
 def test_every_figure_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
-        main(["bench", "data", "--scans", "1", "--shape", "60", "96", "96", "--batches", "100", "--json"])
+        main(["bench", "data", "--scans", "4", "--shape", "60", "96", "96", "--batches", "100", "--json"])
     assert not done.value.code
-    figures = {figure["what"]: figure["value"] for figure in json.loads(capsys.readouterr().out)}
-    assert len(figures) >= 20
-    assert all(value > 0 for what, value in figures.items() if "growth" not in what)
+    figures = json.loads(capsys.readouterr().out)
+    found = {figure["what"]: figure["value"] for figure in figures}
+    for storage in ("blosc2", "raw"):
+        assert 0 < found[f"a random 64³ patch, {storage}"] < 50
+        assert 1 < found[f"a prepared scan, {storage}"] < 200
+        assert 50 < found[f"highest memory of a worker, {storage}"] < 2000
+    assert found["a prepared scan, raw"] > 1.5 * found["a prepared scan, blosc2"]
+    assert 0 <= found["training waits for data"] < 100
+    assert len(figures) == 26

@@ -66,14 +66,14 @@ def test_an_implant_brings_its_rating_and_diameter(scan: LabelledScan, nodule: I
 
 def test_a_candidate_is_in_the_middle_of_its_crop(scan: LabelledScan) -> None:
     scan.stored.hu[45, 50, 50] = 77  # at MIDDLE
-    source = PlaceCrops(candidate_places([scan], table(0.0)), is_nodule=False)
+    source = PlaceCrops(candidate_places([scan], table(0.0), False), is_nodule=False)
     off = [np.argwhere(sample.hu[0].numpy() == 77) - 16 for sample in crops(source)]
     assert all(len(o) == 1 and np.abs(o).max() <= 8 for o in off)
 
 
 @pytest.mark.parametrize("is_nodule", [True, False])
 def test_a_candidate_says_what_it_is_and_no_more(scan: LabelledScan, is_nodule: bool) -> None:
-    places = candidate_places([scan], table(0.0, is_nodule=is_nodule))
+    places = candidate_places([scan], table(0.0, is_nodule=is_nodule), is_nodule)
     (sample,) = crops(PlaceCrops(places, is_nodule), 1)
     assert sample.is_nodule.item() == is_nodule
     assert sample.malignancy.isnan()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from p2ch_luna.datasets.collection import Share, Sources, cut_out, load_share, read_known
+from p2ch_luna.datasets.collection import Share, Sources, check_sides, cut_out, load_share, read_known
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.datasets.scans import label_scan
 from p2ch_luna.datasets.splits import check_no_leak, fold_of
@@ -126,7 +126,7 @@ def test_a_patient_of_a_training_and_another_subset_does_not_train(
 def test_a_patient_whose_subsets_all_train_does(load: Callable[..., Share], luna16: Path) -> None:
     train = load(replace(NOTHING, luna16=luna16), 2, 6)
     assert uids(train) == set(PATIENT_0332)
-    assert train.patients == ["LIDC-IDRI-0332"]
+    assert train.patients == {"LIDC-IDRI-0332"}
 
 
 def test_lists_that_are_missing_are_told(
@@ -164,6 +164,46 @@ def test_hosts_are_of_one_side_each(load: Callable[..., Share], scans: Path) -> 
     sources = replace(NOTHING, hosts=[train], validation_hosts=[validation])
     found = [load(sources, 3, trains=trains).hosts for trains in (True, False)]
     assert [[host.series_uid for host in hosts] for hosts in found] == [[UIDS[0]], [UIDS[6]]]
+
+
+def test_a_host_that_validates_as_a_scan_is_a_leak(cache: ScanCache, scans: Path, sources: Sources) -> None:
+    leaky = replace(sources, hosts=[scans / f"{UIDS[6]}.mhd"], annotations=None)
+    known = read_known(leaky)
+    train, validation = (
+        load_share(known, leaky, [fold], cache, trains=trains) for fold, trains in ((0, True), (6, False))
+    )
+    with pytest.raises(LunaError, match=f"1 patients train and validate: {UIDS[6]}"):
+        check_sides(known, train, validation)
+
+
+@pytest.mark.parametrize("is_annotated", [True, False])
+def test_a_background_of_both_sides_must_have_no_nodules_of_its_own(
+    cache: ScanCache, scans: Path, is_annotated: bool
+) -> None:
+    host = [scans / f"{UIDS[0]}.mhd"]
+    table = scans / "annotations.csv" if is_annotated else None
+    sources = replace(NOTHING, hosts=host, validation_hosts=host, annotations=table)
+    known = read_known(sources)
+    sides = [load_share(known, sources, [3], cache, trains=trains) for trains in (True, False)]
+    if is_annotated:
+        with pytest.raises(LunaError, match=f"1 patients train and validate: {UIDS[0]}"):
+            check_sides(known, *sides)
+    else:
+        check_sides(known, *sides)
+
+
+def test_a_scan_named_twice_is_used_once(load: Callable[..., Share], sources: Sources, scans: Path) -> None:
+    twice = replace(sources, scans=[scans, scans / f"{UIDS[0]}.mhd"])
+    assert [scan.series_uid for scan in load(twice, 0).scans] == [UIDS[0]]
+
+
+def test_a_scan_of_luna16_that_lies_elsewhere_too_is_told_and_not_used(
+    load: Callable[..., Share], luna16: Path, scans: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        share = load(replace(NOTHING, luna16=luna16, scans=[scans / f"{UIDS[6]}.mhd"]), 3, 4)
+    assert uids(share) == {UIDS[0]}
+    assert "the same series uid at 2 places" in caplog.text
 
 
 def test_candidates_are_those_of_the_scans_of_a_side(

@@ -60,6 +60,13 @@ def test_a_pick_gives_the_same_numbers_each_time() -> None:
     assert pick.rng().random() == pick.rng().random()
 
 
+def test_no_sample_has_the_numbers_of_an_order() -> None:
+    made = sampler()
+    orders = [made._rng(purpose, *more).random() for purpose in (0, 1) for more in ((), (0,), (0, 0), (1,))]
+    samples = [Pick(0, 0, (0, epoch, k)).rng().random() for epoch in range(3) for k in range(5)]
+    assert not set(orders) & set(samples)
+
+
 def test_sources_are_mixed_within_an_epoch() -> None:
     sources = [pick.source for pick in epoch_of(sampler(n=200), 0)]
     assert 0 in sources[:40]

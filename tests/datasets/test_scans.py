@@ -110,6 +110,13 @@ def test_labels_of_a_crop_are_those_of_the_whole(prepared: PreparedCt) -> None:
     assert set(np.unique(whole)) == {0, 1, 2, UNSURE}
 
 
+def test_places_in_nodules_and_at_unsure_ones_are_labelled(prepared: PreparedCt) -> None:
+    unsure = Nodule("1.2.3", (20.0, -10.0, -255.0), -1.0)  # 10 mm, its centre at voxel (45, 50, 70)
+    scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 8.0)], [unsure])
+    places = np.array([(45, 50, 54), (45, 50, 54.1), (40.1, 50, 70), (39.9, 50, 70)])
+    assert scan.are_labelled(places).tolist() == [True, False, True, False]
+
+
 def test_a_nodule_covers_what_is_unsure(prepared: PreparedCt) -> None:
     there = Nodule("1.2.3", MIDDLE, 8.0)
     assert label_scan(prepared, [there], [there]).crop_labels((45, 50, 50), (1, 1, 1)).item() == 1

@@ -57,6 +57,25 @@ def test_ids_without_a_dot_stay_text(tmp_path: Path) -> None:
     assert table.series_uids == ("0012",)
 
 
+@pytest.mark.parametrize(
+    ("header", "row"),
+    [
+        ("seriesuid,coordX,coordY,coordZ,class", "1.2.3 ,1, 2,3 ,1 "),
+        ("seriesuid, coordX,coordY ,coordZ,class ", "1.2.3,1,2,3,1"),
+        ("class,seriesuid,coordX,coordY,coordZ,more", "1,1.2.3,1,2,3,x"),
+    ],
+)
+def test_spaces_and_the_order_of_columns_do_not_count(tmp_path: Path, header: str, row: str) -> None:
+    table = read_candidate_table(written(tmp_path, f"{header}\n{row}\n"))
+    assert (table.series_uids, table.center_xyz.tolist()) == (("1.2.3",), [[1, 2, 3]])
+    assert table.is_nodule.tolist() == [True]
+
+
+def test_names_that_are_no_uid_are_read_too(tmp_path: Path) -> None:
+    table = read_candidate_table(written(tmp_path, "seriesuid,coordX,coordY,coordZ,class\nlung1,1,2,3,0\n"))
+    assert table.series_uids == ("lung1",)
+
+
 def test_tables_are_joined_by_uid(tmp_path: Path, table: CandidateTable) -> None:
     other = read_candidate_table(written(tmp_path, "seriesuid,coordX,coordY,coordZ,class\n1.2.4,7,8,9,0\n"))
     joined = join_tables([table, other])
@@ -79,6 +98,8 @@ def test_no_tables_join_to_none() -> None:
         ("1.2.3,1,nan,3,0", "line 3, column coordY: 'nan'; expected a number"),
         ("1.2.3,1,2,inf,0", "line 3, column coordZ: 'inf'; expected a number"),
         ("1.2.3,1,2,3,2", "line 3, column class: '2'; expected 1, 0 or nothing"),
+        ("nan,1,2,3,0", "line 3, column seriesuid: 'nan'; expected a series uid with all its digits"),
+        ("1.2.3,1_0,2,3,x", "line 3, column class: 'x'; expected 1, 0 or nothing"),
         (",1,2,3,0", "line 3, column seriesuid: ''; expected a series uid"),
         ("1.2.3,1,2,3", "line 3: 4 values; expected 5"),
     ],

@@ -46,17 +46,21 @@ class Silent:
 
 @pytest.fixture(scope="session")
 def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in LUNA16's layout with one small phantom, annotated, and candidates in it."""
+    """A folder with two small phantoms, annotated, and candidates in them."""
     folder = tmp_path_factory.mktemp("scans")
-    phantom = make_phantom(
-        np.random.default_rng(0), shape_irc=(60, 96, 96), spacing_xyz=(4.0, 4.0, 5.0), n_nodules=4,
-        diameters_mm=[14.0, 16.0, 18.0, 20.0], series_uid="phantom-0",
-    )  # fmt: skip
-    write_ct(folder / "phantom-0.mhd", phantom.ct)
-    write_nodules(folder / "annotations.csv", phantom.truth)
-    candidates = [Candidate("phantom-0", n.center_xyz, 0.9, 500.0, 10.0, True) for n in phantom.truth]
-    x, y, z = phantom.truth[0].center_xyz
-    candidates += [Candidate("phantom-0", (x + 30.0 * k, y, z), 0.5, 100.0, 6.0, False) for k in (-1, 1)]
+    truth, candidates = [], []
+    for seed in (0, 1):
+        phantom = make_phantom(
+            np.random.default_rng(seed), shape_irc=(60, 96, 96), spacing_xyz=(4.0, 4.0, 5.0), n_nodules=4,
+            diameters_mm=[14.0, 16.0, 18.0, 20.0], series_uid=f"phantom-{seed}",
+        )  # fmt: skip
+        uid = phantom.ct.series_uid
+        write_ct(folder / f"{uid}.mhd", phantom.ct)
+        truth += phantom.truth
+        candidates += [Candidate(uid, n.center_xyz, 0.9, 500.0, 10.0, True) for n in phantom.truth]
+        x, y, z = phantom.truth[0].center_xyz
+        candidates += [Candidate(uid, (x + 30.0 * k, y, z), 0.5, 100.0, 6.0, False) for k in (-1, 1)]
+    write_nodules(folder / "annotations.csv", truth)
     write_candidates(folder / "candidates.csv", candidates)
     return folder
 
@@ -73,7 +77,7 @@ def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
                 "data": {
                     "luna16": "", "lidc": "" if segmentation else str(shared_data / "lidc"),
                     "cubes": "", "cube_patients": "", "hosts": [str(scans / "phantom-0.mhd")],
-                    "validation_hosts": [str(scans / "phantom-0.mhd")], "scans": [],
+                    "validation_hosts": [str(scans / "phantom-1.mhd")], "scans": [],
                     "annotations": str(scans / "annotations.csv"), "excluded": "",
                     "candidates": [str(scans / "candidates.csv")], "credits": ["a phantom"],
                     "train_folds": [] if segmentation else [5], "validation_folds": [6],
@@ -183,10 +187,10 @@ def test_the_card_reads_as_json(config: Callable[..., RunConfig], tmp_path: Path
 def test_the_card_names_who_trained(config: Callable[..., RunConfig], tmp_path: Path) -> None:
     weights = run(config("nodule", epochs=1), tmp_path / "run")
     split = json.loads(weights.with_suffix(".json").read_text())["split"]
-    assert split["train hosts"] == split["validation hosts"] == ["phantom-0"]
+    assert (split["train hosts"], split["validation hosts"]) == (["phantom-0"], ["phantom-1"])
     assert split["train scans"] == split["validation scans"] == []
-    assert {fold_of(patient) for patient in split["train"]} == {5}
-    assert {fold_of(patient) for patient in split["validation"]} == {6}
+    assert {fold_of(p) for p in split["train"] if p != "phantom-0"} == {5}
+    assert {fold_of(p) for p in split["validation"] if p != "phantom-1"} == {6}
 
 
 def test_a_share_of_what_there_is_none_of_is_refused(

@@ -99,3 +99,18 @@ def test_an_installed_package_tells_its_version_alone(
 ) -> None:
     monkeypatch.setattr(run_dir, "CHECKOUT", tmp_path)
     assert run_dir.software() == f"p2ch-luna {__version__}, torch {torch.__version__}"
+
+
+def test_a_resumed_run_needs_the_split_it_began_with(tmp_path: Path) -> None:
+    split = {"train": ["a", "b"], "validation": ["c"]}
+    run_dir.keep_split(tmp_path, split, resume=False)
+    run_dir.keep_split(tmp_path, {"train": ["b", "a"], "validation": ["c"]}, resume=True)
+    with pytest.raises(LunaError, match=r"split.json: train: b is gone \(1 differ\); wanted the data"):
+        run_dir.keep_split(tmp_path, {**split, "train": ["a"]}, resume=True)
+    with pytest.raises(LunaError, match=r"split.json: validation: d is new \(1 differ\)"):
+        run_dir.keep_split(tmp_path, {**split, "validation": ["c", "d"]}, resume=True)
+
+
+def test_a_run_without_its_split_is_not_resumed(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r"split.json: .*; wanted the split that the run began with"):
+        run_dir.keep_split(tmp_path, {}, resume=True)
