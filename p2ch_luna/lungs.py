@@ -25,6 +25,7 @@ LARGE_PART = 0.2  # of the largest part: so large a part is lung wherever it lie
 MIN_BODY_ML = 50.0
 SKIN_VOXELS = 2  # over so many tissue shades into the air around it
 CLOSING_MM = 30.0  # brings in masses on the pleura and at the hilum up to about twice this wide
+PLACES = 16384  # of the lung, at most, that stand for all
 RIM_MM = 2.0  # added all round, a voxel at least: a mask edge is no place for a nodule
 
 Mask = NDArray[np.bool_]
@@ -101,6 +102,13 @@ def prepare(ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0) -> P
     hu = np.rint(np.clip(box.hu, PADDING_HU, np.iinfo(np.int16).max)).astype(np.int16)
     scaled = resample(replace(box, hu=hu), spacing_mm)
     return PreparedCt(scaled, lungs.mask_on(scaled.geometry, scaled.hu.shape), lungs.warning, ct.geometry)
+
+
+def sample_places(lung: Mask) -> NDArray[np.uint16]:
+    """(N, 3) up to `PLACES` voxels of a (D, H, W) mask, each as likely, in random order, none twice."""
+    inside = np.flatnonzero(lung)
+    drawn = np.random.default_rng(0).choice(inside, min(PLACES, len(inside)), replace=False)
+    return np.stack(np.unravel_index(drawn, lung.shape), axis=1).astype(np.uint16)
 
 
 def _lung_box(ct: CtVolume, lungs: Lungs, margin_mm: float) -> CtVolume:

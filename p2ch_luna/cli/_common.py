@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import torch
     from rich.progress import Progress, TaskID
 
+    from p2ch_luna.io.scan_cache import ScanCache
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 device_option = click.option(
@@ -31,6 +33,14 @@ cache_option = click.option(
     "cache_folder",
     type=click.Path(path_type=Path, file_okay=False),
     help="Folder to keep prepared scans in; the user's cache folder if left out.",
+)
+cache_size_option = click.option(
+    "--cache-size",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="GB",
+    default=64.0,
+    show_default=True,
+    help="What the cache may grow to; what was stored longest ago makes room.",
 )
 storage_option = click.option(
     "--storage",
@@ -76,6 +86,13 @@ def use_threads(threads: int | None) -> None:
 
     if threads is not None:
         torch.set_num_threads(threads)
+
+
+def open_cache(folder: Path | None, storage: str, size_gb: float) -> ScanCache:
+    """The cache that `--cache`, `--storage` and `--cache-size` stand for."""
+    from p2ch_luna.io.scan_cache import ScanCache
+
+    return ScanCache(folder, storage, int(size_gb * 1e9))  # type: ignore[arg-type]
 
 
 def echo_json(value: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from p2ch_luna.errors import LunaError
 if TYPE_CHECKING:
     from p2ch_luna.datasets.lidc_matching import Accounted, Evidence
     from p2ch_luna.findings import Nodule
+    from p2ch_luna.geometry import ImageGeometry
     from p2ch_luna.io.lidc_tables import LidcTables
 
 WITHIN_MM = (1.0, 2.0, 5.0)
@@ -59,17 +60,21 @@ def lidc(
     \b
     luna lidc --luna16 data/scans/luna16 -o nodules.csv
     """
+    from p2ch_luna.datasets.catalogue import find_lists
     from p2ch_luna.datasets.lidc_matching import match_all
     from p2ch_luna.io import read_nodules
 
-    annotations = annotations or _list_in(luna16, "annotations.csv")
+    if luna16 is not None and not luna16.is_dir():
+        raise LunaError(f"{luna16}: not a folder; expected LUNA16's, with annotations.csv in it")
+    lists = find_lists(luna16) if luna16 else None
+    annotations = annotations or (lists.annotations if lists else None)
     if annotations is None:
         raise LunaError("no nodules to find: expected --luna16 with annotations.csv in it, or --annotations")
     with progress() as stages:
         stages.stage("reading")
         nodules = read_nodules(annotations)
-        evidence = _evidence(nodules, luna16, excluded or _list_in(luna16, "annotations_excluded.csv"), crops)
         tables = _tables(xml)
+        evidence = _evidence(tables, nodules, luna16, excluded or (lists.excluded if lists else None), crops)
         stages.stage("matching")
         accounted = match_all(tables, nodules, evidence)
     if output:
@@ -91,24 +96,43 @@ def _tables(xml: Path | None) -> LidcTables:
     return read_lidc_xml(xml).completed_by(shipped) if xml else shipped
 
 
-def _list_in(folder: Path | None, name: str) -> Path | None:
-    """A list of LUNA16, where its download or its unpacked evaluation script put it."""
-    places = [folder / name, folder / "evaluationScript" / "annotations" / name] if folder else []
-    return next((path for path in places if path.is_file()), None)
-
-
 def _evidence(
-    nodules: Sequence[Nodule], luna16: Path | None, excluded: Path | None, crops: Path | None
+    tables: LidcTables,
+    nodules: Sequence[Nodule],
+    luna16: Path | None,
+    excluded: Path | None,
+    crops: Path | None,
 ) -> Evidence:
     from p2ch_luna.datasets.lidc_matching import Evidence
     from p2ch_luna.io import read_nodules
-    from p2ch_luna.io.lidc_grids import read_crop_grids, read_scan_grids
+    from p2ch_luna.io.lidc_grids import read_crop_grids
 
     return Evidence(
-        headers=read_scan_grids(luna16, {n.series_uid for n in nodules}) if luna16 else {},
+        headers=_grids(tables, luna16, {n.series_uid for n in nodules}) if luna16 else {},
         excluded=read_nodules(excluded) if excluded else [],
         crops=read_crop_grids(crops) if crops else {},
     )
+
+
+def _grids(tables: LidcTables, luna16: Path, series_uids: Collection[str]) -> dict[str, ImageGeometry]:
+    """The grids of these series, from the headers of LUNA16's scans; what cannot be used is told."""
+    from p2ch_luna.datasets.catalogue import index_scans
+    from p2ch_luna.datasets.lidc_masks import check_spacing
+
+    if not any(luna16.glob("subset*")):
+        return {}  # the lists alone
+    grids = {}
+    for source in index_scans([luna16]).sources:
+        if source.series_uid not in series_uids:
+            continue
+        try:
+            _, grid = source.grid()
+            check_spacing(tables, source.series_uid, grid)
+        except LunaError as error:
+            click.echo(f"luna: warning: {error}; its header is not used", err=True)
+            continue
+        grids[source.series_uid] = grid
+    return grids
 
 
 def _figures(accounted: Sequence[Accounted]) -> dict[str, Any]:

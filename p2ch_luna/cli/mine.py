@@ -11,7 +11,9 @@ import click
 from p2ch_luna.cli._common import (
     Stages,
     cache_option,
+    cache_size_option,
     device_option,
+    open_cache,
     output_option,
     pick_device,
     progress,
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 @output_option("CSV of candidates to write; the config's data.candidates names it.")
 @cache_option
 @storage_option
+@cache_size_option
 @device_option
 @threads_option
 def mine(
@@ -47,6 +50,7 @@ def mine(
     output: Path,
     cache_folder: Path | None,
     storage: str,
+    cache_size: float,
     device: str,
     threads: int | None,
 ) -> None:
@@ -63,7 +67,6 @@ def mine(
     from p2ch_luna.files import replacing
     from p2ch_luna.inference.fast import ready
     from p2ch_luna.io import write_candidates
-    from p2ch_luna.io.scan_cache import ScanCache
     from p2ch_luna.models.checkpoint import bundled, load_model
     from p2ch_luna.training.fit import sources_of
 
@@ -71,7 +74,7 @@ def mine(
     use_threads(threads)
     target = pick_device(device)
     known = read_known(sources)
-    cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
+    cache = open_cache(cache_folder, storage, cache_size)
     with progress() as stages, replacing(output) as table:
         model, _ = load_model(segmentation or bundled("segmentation"), target, "segmentation_unet")
         found = _propose(known, ready(model, target), target, cache, stages)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2ch_luna.cli._common import cache_option, progress, storage_option
+from p2ch_luna.cli._common import cache_option, cache_size_option, open_cache, progress, storage_option
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ _FAILED = 1
 )
 @storage_option
 @cache_option
+@cache_size_option
 def prepare(
     paths: tuple[Path, ...],
     subsets: str | None,
@@ -48,6 +49,7 @@ def prepare(
     workers: int | None,
     storage: str,
     cache_folder: Path | None,
+    cache_size: float,
 ) -> int:
     """Prepare scans for training, once: LUNA16's folder as it was downloaded, or any other of scans.
 
@@ -62,23 +64,29 @@ def prepare(
     `luna train` takes them from there; with another --cache or --storage, it wants the same option.
     """
     from p2ch_luna.datasets.preparation import default_workers, prepare_all
-    from p2ch_luna.io.scan_cache import ScanCache
 
     job = _plan(paths, subsets, annotations, excluded)
-    cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
+    cache = open_cache(cache_folder, storage, cache_size)
     begin = time.monotonic()
-    with progress() as stages:
-        stages.stage("preparing", len(job.sources))
-        for outcome in prepare_all(job.sources, cache, workers or default_workers()):
-            job.add(outcome)
-            stages.advance()
-            if not sys.stderr.isatty():
-                click.echo(job.line(outcome), err=True)
-    click.echo(_summary(job, cache, time.monotonic() - begin))
-    if not job.problems:
-        return 0
-    click.echo(_table(job.problems, paths))
-    return _FAILED
+    try:
+        with progress() as stages:
+            stages.stage("preparing", len(job.sources))
+            for outcome in prepare_all(job.sources, cache, workers or default_workers()):
+                job.add(outcome)
+                stages.advance()
+                if not sys.stderr.isatty():
+                    click.echo(job.line(outcome), err=True)
+    finally:  # also where the cache cannot go on: what is wrong with scans is not to be found out again
+        click.echo(_summary(job, cache, time.monotonic() - begin))
+        if job.problems:
+            click.echo(_table(job.problems, paths))
+    lost = job.n_evicted(cache)
+    if lost:
+        raise LunaError(
+            f"{cache.folder}: {lost} of the prepared scans had to make room for others; wanted a larger "
+            "--cache-size, or --subset"
+        )
+    return _FAILED if job.problems else 0
 
 
 @dataclass
@@ -101,6 +109,11 @@ class _Job:
             self.problems.append(outcome)
         else:
             self.prepared.append(outcome)
+
+    def n_evicted(self, cache: ScanCache) -> int:
+        """How many of the prepared scans the cache has dropped since."""
+        kept = {entry.series_uid for entry in cache.entries()}
+        return sum(prepared.source.series_uid not in kept for prepared in self.prepared)
 
     def line(self, outcome: Prepared | Problem) -> str:
         """For a log."""

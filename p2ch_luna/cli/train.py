@@ -11,7 +11,9 @@ import click
 from p2ch_luna.cli._common import (
     Stages,
     cache_option,
+    cache_size_option,
     device_option,
+    open_cache,
     pick_device,
     progress,
     storage_option,
@@ -40,6 +42,7 @@ from p2ch_luna.errors import LunaError
 @click.option("--resume", type=click.Path(path_type=Path), help="Go on with the run in this folder.")
 @cache_option
 @storage_option
+@cache_size_option
 @device_option
 @threads_option
 def train(
@@ -49,6 +52,7 @@ def train(
     resume: Path | None,
     cache_folder: Path | None,
     storage: str,
+    cache_size: float,
     device: str,
     threads: int | None,
 ) -> None:
@@ -64,14 +68,13 @@ def train(
     """
     if (config is None) == (resume is None):
         raise click.UsageError("wanted a CONFIG to start a run, or --resume RUN to go on with one; not both")
-    from p2ch_luna.io.scan_cache import ScanCache
     from p2ch_luna.training.fit import fit
     from p2ch_luna.training.run_dir import new_run_dir, save_config
 
     run_config = _config(config, overrides, resume)
     use_threads(threads)
     target = pick_device(device)
-    cache = ScanCache(cache_folder, storage)  # type: ignore[arg-type]
+    cache = open_cache(cache_folder, storage, cache_size)
     run = resume or new_run_dir(runs, run_config.task)
     if resume is None:
         save_config(run, run_config.model_dump(mode="json"))

@@ -177,10 +177,13 @@ def _scans_at(path: Path) -> tuple[list[ScanSource], list[Problem]]:
         files = [(path, _subset_of(name, _subset_of(parent)))]
     else:
         files = list(_walk(path, _subset_of(name), set()))
-    if any(subset is not None for _, subset in files):  # LUNA16's folder: what lies beside is no scan of it
-        files = [(file, subset) for file, subset in files if subset is not None]
     sources: list[ScanSource] = []
     problems: list[Problem] = []
+    if any(subset is not None for _, subset in files):  # LUNA16's folder: what lies beside is no scan of it
+        if beside := [file for file, subset in files if subset is None]:
+            told = f"lies in no subset of LUNA16 ({len(beside)} such files); expected its folder by itself"
+            problems.append(Problem("", str(beside[0]), told))
+        files = [(file, subset) for file, subset in files if subset is not None]
     for file, subset in files:
         if not _is_zip(file):
             sources.append(ScanSource(series_stem(file), file, None, subset))

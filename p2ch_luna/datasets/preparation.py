@@ -57,7 +57,7 @@ def prepare_all(
     once: what another process is making is left to the end, and waited for. A scan whose worker process
     is killed is a problem like others. Raises LunaError where the cache cannot be used, as on a full disk.
     """
-    stored = {entry.key: entry.n_bytes for entry in cache.entries()}
+    stored = {entry.key: entry.n_bytes for entry in cache.entries() if entry.is_whole}
     tasks: deque[_Task] = deque()
     for source in sources:
         try:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator
+import os
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume, ImageGeometry
@@ -25,7 +23,7 @@ from p2ch_luna.io.metaimage import (
     parse_header,
     read_header,
 )
-from p2ch_luna.io.scan_cache import ScanCache, StoredScan, content_digest, scan_key
+from p2ch_luna.io.scan_cache import ScanCache, StoredScan, content_digest, digest_of, scan_key
 from p2ch_luna.io.volumes import read_ct, read_grid
 from p2ch_luna.io.whole import files_of
 from p2ch_luna.io.zipped import read_member, zip_members
@@ -89,7 +87,7 @@ class ScanSource:
         """Hex digits that change with the place, size and time of its files. Raises ScanError."""
         with _told_as_scan_error(self.path):
             files = files_of(self.path) if self.member is None else [self.path]
-            stats = [(str(f.absolute()), s.st_size, s.st_mtime_ns) for f in files for s in [f.stat()]]
+            stats = [(str(f.absolute()), *_identity(f.stat())) for f in files]
             crc = None if self.member is None else zip_members(self.path)[self.member].CRC
         return hashlib.blake2b(repr((stats, self.member, crc)).encode(), digest_size=20).hexdigest()
 
@@ -130,15 +128,12 @@ class ScanSource:
             check_data_size(header, named, info.file_size)  # at once, not after the work of unpacking it
         content = read_member(self.path, data)
         ct = make_ct(self.where, self.series_uid, *meta_voxels(header, content.data, named))
-        return Content(_digest_of([read_member(self.path, member), content]), lambda: ct)
+        return Content(digest_of([read_member(self.path, member).data, content.data]), lambda: ct)
 
 
-def _digest_of(files: Iterable[NDArray[np.uint8]]) -> str:
-    """`content_digest` of files whose bytes these are: a scan has one key, unpacked or not."""
-    digest = hashlib.blake2b(digest_size=20)
-    for content in files:
-        digest.update(hashlib.blake2b(content.data).digest())
-    return digest.hexdigest()
+def _identity(stat: os.stat_result) -> tuple[int, ...]:
+    """What changes with a file's content: also where a tool puts its old time back, as unzip and rsync do."""
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 @contextmanager

@@ -21,8 +21,8 @@ import platformdirs
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.file_locks import claiming, new_locked_file, remove_unclaimed
 from p2ch_luna.io.scan_file import DamagedEntry, Storage, StoredScan, open_scan, verify_scan
-from p2ch_luna.io.scan_index import ADVICE, FILES, NewFile, Row, ScanIndex
-from p2ch_luna.io.scan_keys import content_digest, digest_of, files_of, recipe_digest, scan_key
+from p2ch_luna.io.scan_index import ADVICE, DATABASE, FILES, NewFile, Row, ScanIndex
+from p2ch_luna.io.scan_keys import content_digest, digest_of, recipe_digest, scan_key
 from p2ch_luna.io.scan_packing import PackedScan, pack_scan
 from p2ch_luna.lungs import PreparedCt
 
@@ -34,13 +34,12 @@ __all__ = [
     "StoredScan",
     "content_digest",
     "digest_of",
-    "files_of",
     "open_scan",
     "recipe_digest",
     "scan_key",
 ]
 
-SIZE_LIMIT = 2**36  # bytes: all of LUNA16, three times in blosc2, once raw
+SIZE_LIMIT = 64 * 10**9  # bytes: all of LUNA16, four times in blosc2, once raw
 RESERVE_BYTES = 2**28  # left free on the disk
 CLAIMS = "claims"
 
@@ -57,6 +56,14 @@ class Entry:
     storage: Storage
     n_bytes: int
     stored_at: datetime
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether its file is there in its full length; what is in it is not read."""
+        try:
+            return self.path.stat().st_size == self.n_bytes
+        except OSError:
+            return False
 
 
 class ScanCache:
@@ -78,6 +85,7 @@ class ScanCache:
         self.folder = (folder or Path(platformdirs.user_cache_dir("p2ch-luna"))) / "scans"
         self.storage = storage
         self.size_limit = size_limit
+        self._is_full = False
         self._index = ScanIndex(self.folder)
         try:
             self._make_folders()
@@ -89,6 +97,12 @@ class ScanCache:
 
     def _make_folders(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        names = sorted(path.name for path in self.folder.iterdir())
+        if names and not {DATABASE, FILES, CLAIMS} & set(names):
+            raise LunaError(
+                f"{self.folder}: holds {names[0]!r}, so it is no cache; expected that or an empty folder: "
+                "give another with --cache"
+            )
         mode = stat.S_IMODE(self.folder.stat().st_mode)
         if mode & 0o077:
             self.folder.chmod(mode & 0o700)
@@ -174,7 +188,7 @@ class ScanCache:
         if n_bytes > self.size_limit:
             raise LunaError(
                 f"{self.folder}: may grow to {_mb(self.size_limit)}, one scan takes {_mb(n_bytes)}; "
-                "expected a limit above that"
+                "expected a limit above that (--cache-size)"
             )
         free, wanted = shutil.disk_usage(self.folder).free, n_bytes + RESERVE_BYTES
         if free < wanted:
@@ -191,6 +205,9 @@ class ScanCache:
                 return
             if row.key != keep and self._index.remove(row):
                 excess -= row.n_bytes
+                if not self._is_full:  # told once: every later scan will take another's place
+                    log.warning("%s: full at %s: older scans make room", self.folder, _mb(self.size_limit))
+                self._is_full = True
 
     def get_or_make(self, key: str, make: Callable[[], PreparedCt]) -> StoredScan:
         """The scan stored under `key`; else what `make` returns, stored for the next time."""

@@ -27,12 +27,11 @@ from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume, ImageGeometry, Voxels
-from p2ch_luna.lungs import Mask, PreparedCt
+from p2ch_luna.lungs import PreparedCt, sample_places
 
 FORMAT_VERSION = 1
 MAGIC = b"LUNASCN" + bytes([FORMAT_VERSION])
 PAGE = 4096  # bytes; what is mapped starts on a boundary of it
-PLACES = 16384  # of the lung, at most
 PREFIX = struct.Struct("<8sII")  # magic, bytes of the header block, checksum of what follows in it
 _PIECE = 2**18  # bytes read at a time for a checksum
 _TICK_NS = 20_000_000  # files written within one of these may bear the same time
@@ -59,7 +58,7 @@ class StoredScan:
     geometry: ImageGeometry  # of the voxels here: isotropic, the lungs' box and a margin
     native: ImageGeometry | None  # of the scan that it was made from
     warning: str | None  # as in `Lungs`
-    places_irc: NDArray[np.uint16]  # (N, 3) voxels of the lung, drawn evenly, always the same; N <= `PLACES`
+    places_irc: NDArray[np.uint16]  # (N, 3) voxels of the lung, as `lungs.sample_places` draws them
     hu: Voxels[np.int16]  # (D, H, W) int16
     lung: Voxels[np.bool_]  # (D, H, W) bool
     path: Path | None  # None: in memory
@@ -78,13 +77,6 @@ class StoredScan:
         whole = (slice(None), slice(None), slice(None))
         ct = CtVolume(self.series_uid, np.array(self.hu[whole]), self.geometry)
         return PreparedCt(ct, np.array(self.lung[whole]), self.warning, self.native)
-
-
-def sample_places(lung: Mask) -> NDArray[np.uint16]:
-    """(N, 3) up to `PLACES` voxels of a (D, H, W) mask, each as likely, in random order, none twice."""
-    inside = np.flatnonzero(lung)
-    drawn = np.random.default_rng(0).choice(inside, min(PLACES, len(inside)), replace=False)
-    return np.stack(np.unravel_index(drawn, lung.shape), axis=1).astype(np.uint16)
 
 
 def up_to_page(n_bytes: int) -> int:

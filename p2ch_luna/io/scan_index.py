@@ -15,6 +15,7 @@ from diskcache.core import DBNAME, MODE_BINARY, MODE_RAW
 
 from p2ch_luna.errors import LunaError
 
+DATABASE = DBNAME  # beside it SQLite keeps files of its own
 FILES = "files"
 ADVICE = "expected a cache that can be read and written (make room, or give another folder with --cache)"
 _OURS = re.compile(rf"{FILES}/[0-9a-f]{{32}}\.scan")
@@ -141,6 +142,8 @@ class ScanIndex:
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):  # another process is making the database now
                     return []
+                if "locked" in str(error):  # somebody writes: without locks half of it might be read
+                    raise
                 # a folder that cannot be written to has no place for locks
                 return _query(database, "immutable=1", query, values)
 

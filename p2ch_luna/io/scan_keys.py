@@ -6,7 +6,6 @@ import ast
 import hashlib
 import importlib
 import json
-import re
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_file import FORMAT_VERSION, Storage
+from p2ch_luna.io.whole import files_of
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
@@ -24,8 +24,6 @@ RECIPE = ("p2ch_luna.lungs", "p2ch_luna.io.volumes", "p2ch_luna.io.metaimage")  
 APART = ("p2ch_luna.errors", "p2ch_luna.files")  # these do not touch a voxel
 PACKAGE = __name__.split(".")[0]
 ROOT = Path(__file__).parents[1]  # of the package
-_DATA_FILE = re.compile(rb"^(?:ElementDataFile *=|data ?file:) *(.*\S)", re.MULTILINE)
-_HEADER_BYTES = 2**16
 _HASH = hashlib.blake2b
 _DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -44,19 +42,6 @@ def content_digest(path: Path) -> str:
 def digest_of(contents: Iterable[Buffer]) -> str:
     """The digest that `content_digest` finds of files that hold this, in the order of `files_of`."""
     return _joined([_HASH(content).digest() for content in contents])
-
-
-def files_of(path: Path) -> list[Path]:
-    """A scan's file and the data file that its header names, if that is there, or all files below a folder.
-
-    Raises OSError where it cannot be read.
-    """
-    if path.is_dir():
-        return sorted(p for p in path.rglob("*") if p.is_file())
-    with path.open("rb") as file:
-        named = _DATA_FILE.search(file.read(_HEADER_BYTES))
-    data = [path.parent / named[1].decode(errors="replace")] if named else []  # LOCAL: no such file
-    return [path, *(p for p in data if p.is_file())]
 
 
 def _file_digest(path: Path) -> bytes:

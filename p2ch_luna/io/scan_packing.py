@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2ch_luna.geometry import ImageGeometry
-from p2ch_luna.io.scan_file import MAGIC, PAGE, PREFIX, Storage, sample_places, up_to_page
-from p2ch_luna.lungs import PreparedCt
+from p2ch_luna.io.scan_file import MAGIC, PAGE, PREFIX, Storage, up_to_page
+from p2ch_luna.lungs import PreparedCt, sample_places
 
 CHUNK, BLOCK = 64, 16  # voxels each way: a chunk is found, a block decompressed; fastest for patches of 64
 _COMPRESSION = {"codec": blosc2.Codec.ZSTD, "clevel": 3, "filters": [blosc2.Filter.BITSHUFFLE]}

@@ -42,7 +42,7 @@ def read_nodules(path: Path) -> list[Nodule]:
         Nodule(
             row.series_uid(),
             row.point(),
-            row.number("diameter_mm"),
+            row.diameter(),
             row.number(MALIGNANCY) if row.cells.get(MALIGNANCY) else None,
         )
         for row in _rows(path, NODULE_COLUMNS)
@@ -159,6 +159,13 @@ class _Row:
         value = float(text) if _is_number(text) else math.nan
         if not math.isfinite(value):
             raise self.error(column, "a number")
+        return value
+
+    def diameter(self) -> float:
+        """Of a nodule, in mm; below 0 where nobody has measured it."""
+        value = self.number("diameter_mm")
+        if value == 0:
+            raise self.error("diameter_mm", "a length in mm, or -1 where it is not known")
         return value
 
     def truth(self, column: str) -> bool | None:

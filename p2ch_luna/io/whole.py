@@ -31,15 +31,17 @@ def check_is_whole(path: Path, suffix: str) -> None:
 
 
 def files_of(path: Path) -> list[Path]:
-    """A volume file and, where its header names another for the data, that.
+    """A volume file and, where its header names another for the data, that; or all files below a folder.
 
-    Raises LunaError where that is not there or the header is none, and OSError.
+    Raises LunaError where the data file is not there or the header is none, and OSError.
     """
-    names = {
-        ".mhd": lambda: read_header(path).data_name,
-        ".nhdr": lambda: _nrrd_data_name(_nrrd_header(path)[0]),
-    }
-    name = names.get(path.suffix.lower(), lambda: None)()
+    if path.is_dir():
+        return sorted(p for p in path.rglob("*") if p.is_file())
+    suffix, name = path.suffix.lower(), None
+    if suffix in (".mhd", ".mha"):
+        name = read_header(path).data_name
+    elif suffix in (".nhdr", ".nrrd"):
+        name = _nrrd_data_name(_nrrd_header(path)[0])
     return [path] if name is None else [path, _data_file(path, name)]
 
 

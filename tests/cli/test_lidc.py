@@ -2,6 +2,7 @@
 
 import csv
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from p2ch_luna.cli import main
 from p2ch_luna.findings import Nodule
-from p2ch_luna.geometry import CtVolume
+from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import read_nodules, write_ct, write_nodules
 
 LIDC_IDRI_0001 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
@@ -138,3 +139,15 @@ def test_lists_may_lie_in_the_evaluation_script(
     place.mkdir(parents=True)
     (place / "annotations.csv").write_bytes((folder / "annotations.csv").read_bytes())
     assert "2 of 3 nodules matched" in run("--luna16", tmp_path)[1]
+
+
+def test_a_resampled_scan_is_told_and_its_nodule_matched_otherwise(
+    folder: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path, lidc_ct: CtVolume
+) -> None:
+    with zipfile.ZipFile(tmp_path / "evaluationScript.zip", "w") as zipped:
+        zipped.write(folder / "annotations.csv", "evaluationScript/annotations/annotations.csv")
+    resampled = CtVolume(lidc_ct.series_uid, lidc_ct.hu[:8], ImageGeometry.axial((1.0, 1.0, 2.5)))
+    write_ct(tmp_path / "subset0" / f"{LIDC_IDRI_0001}.mhd", resampled)
+    code, out, err = run("--luna16", tmp_path, "--json")
+    assert (code, json.loads(out)["matched"]) == (0, 2)
+    assert "is the scan resampled?; its header is not used" in err

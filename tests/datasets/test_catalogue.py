@@ -114,7 +114,11 @@ def test_lung_masks_alone_are_no_scans(tmp_path: Path) -> None:
 def test_what_lies_beside_the_subsets_is_no_scan_of_luna16(tmp_path: Path) -> None:
     unpacked(tmp_path / "subset0", "1.1")
     unpacked(tmp_path / "mine", "1.2")
-    assert found(tmp_path) == [(0, "1.1")]
+    catalogue = index_scans([tmp_path])
+    assert [source.series_uid for source in catalogue.sources] == ["1.1"]
+    (problem,) = catalogue.problems
+    assert problem.where == str(tmp_path / "mine" / "1.2.mhd")
+    assert problem.reason == "lies in no subset of LUNA16 (1 such files); expected its folder by itself"
 
 
 def test_hidden_files_are_no_scans(tmp_path: Path) -> None:

@@ -160,3 +160,13 @@ def test_places_of_scans_that_are_not_there_are_passed_over(sources: list[ScanSo
 def test_places_of_a_scan_with_a_bad_header_are_passed_over(sources: list[ScanSource]) -> None:
     sources[0].path.write_text("no header")
     assert misplaced(Path("a.csv"), [Nodule("1.2.0", (0.0, 0.0, 0.0), 5.0)], sources) == []
+
+
+def test_a_scan_whose_file_is_gone_is_prepared_again(sources: list[ScanSource], cache: ScanCache) -> None:
+    list(prepare_all(sources[:1], cache))
+    (entry,) = cache.entries()
+    entry.path.unlink()
+    (outcome,) = prepare_all(sources[:1], cache)
+    assert isinstance(outcome, Prepared)
+    assert outcome.seconds is not None
+    assert cache.entries()[0].is_whole

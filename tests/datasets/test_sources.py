@@ -262,3 +262,16 @@ def test_a_cache_that_cannot_be_used_is_no_fault_of_the_scan(unpacked: ScanSourc
     with pytest.raises(LunaError, match="one scan takes") as raised:
         prepare_source(unpacked, ScanCache(tmp_path / "small", size_limit=1))
     assert not isinstance(raised.value, ScanError)
+
+
+def test_data_written_anew_count_also_where_their_old_time_is_put_back(
+    unpacked: ScanSource, cache: ScanCache
+) -> None:
+    assert prepare_source(unpacked, cache).load().ct.hu.max() == 40
+    raw = unpacked.path.with_suffix(".raw")
+    stat = raw.stat()
+    hu = np.fromfile(raw, np.int16)
+    np.where(hu == 40, 50, hu).astype(np.int16).tofile(raw)
+    os.utime(raw, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert raw.stat().st_mtime_ns == stat.st_mtime_ns
+    assert prepare_source(unpacked, cache).load().ct.hu.max() == 50

@@ -1,4 +1,3 @@
-import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +5,7 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import ImageGeometry
-from p2ch_luna.io.lidc_grids import read_crop_grids, read_scan_grids
+from p2ch_luna.io.lidc_grids import read_crop_grids
 from p2ch_luna.io.volumes import write_mask
 
 HEADER = """ObjectType = Image
@@ -22,56 +21,6 @@ DimSize = 512 512 120
 ElementType = MET_SHORT
 ElementDataFile = scan.raw
 """
-
-
-@pytest.fixture
-def luna16(tmp_path: Path) -> Path:
-    """Headers alone: 1.2.0 in subset0, 1.2.1 beside it, 1.2.2 in a zip."""
-    folder = tmp_path / "luna16"
-    (folder / "subset0").mkdir(parents=True)
-    (folder / "subset0" / "1.2.0.mhd").write_text(HEADER.format(offset=-100))
-    (folder / "1.2.1.mhd").write_text(HEADER.format(offset=-101))
-    with zipfile.ZipFile(folder / "subset2.zip", "w") as zipped:
-        zipped.writestr("subset2/1.2.2.mhd", HEADER.format(offset=-102))
-    return folder
-
-
-def test_headers_are_found_in_folders_and_zips(luna16: Path) -> None:
-    grids = read_scan_grids(luna16, ["1.2.0", "1.2.1", "1.2.2", "1.2.3"])
-    assert {uid: grid.origin_xyz.tolist() for uid, grid in grids.items()} == {
-        "1.2.0": [-100, -160, -300],
-        "1.2.1": [-101, -160, -300],
-        "1.2.2": [-102, -160, -300],
-    }
-    assert grids["1.2.2"].spacing_xyz.tolist() == [0.7, 0.7, 2.5]
-
-
-def test_other_series_are_passed_over(luna16: Path) -> None:
-    assert list(read_scan_grids(luna16, ["1.2.1"])) == ["1.2.1"]
-
-
-def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
-    with pytest.raises(LunaError, match="none: not a folder; expected LUNA16's"):
-        read_scan_grids(tmp_path / "none", [])
-
-
-def test_a_damaged_header_is_named(luna16: Path) -> None:
-    (luna16 / "1.2.1.mhd").write_text("NDims = 3\n")
-    with pytest.raises(LunaError, match=r"1.2.1.mhd: not a MetaImage header"):
-        read_scan_grids(luna16, ["1.2.1"])
-
-
-def test_a_header_that_cannot_be_read_is_named(luna16: Path) -> None:
-    (luna16 / "1.2.9.mhd").mkdir()
-    with pytest.raises(LunaError, match=r"1.2.9.mhd: cannot be read: Is a directory; expected a header"):
-        read_scan_grids(luna16, ["1.2.9"])
-
-
-def test_a_zip_cut_short_is_named(luna16: Path) -> None:
-    content = (luna16 / "subset2.zip").read_bytes()
-    (luna16 / "subset2.zip").write_bytes(content[:-30])
-    with pytest.raises(LunaError, match=r"subset2.zip: cannot be read: File is not a zip file; expected"):
-        read_scan_grids(luna16, ["1.2.2"])
 
 
 @pytest.fixture

@@ -166,3 +166,31 @@ def test_a_disk_that_writes_other_bytes_is_an_error(
     with pytest.raises(LunaError, match="a new file is damaged"):
         cache.put("key", prepared)
     assert files(cache) == []
+
+
+def test_that_scans_make_room_is_told_once(
+    tmp_path: Path, prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+) -> None:
+    fill(ScanCache(tmp_path, "raw", size_limit=3 * N_BYTES), prepared, 3)
+    assert "make room" not in caplog.text
+    fill(ScanCache(tmp_path, "raw", size_limit=2 * N_BYTES), prepared, 5)
+    assert caplog.text.count("older scans make room") == 1
+
+
+def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
+    own = tmp_path / "scans" / "luna16"
+    own.mkdir(parents=True, mode=0o755)
+    own.parent.chmod(0o755)
+    with pytest.raises(LunaError, match=r"scans: holds 'luna16', so it is no cache; .* --cache"):
+        ScanCache(tmp_path)
+    assert [path.name for path in own.parent.iterdir()] == ["luna16"]
+    assert own.parent.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_entry_that_is_cut_is_not_whole(tmp_path: Path, prepared: PreparedCt) -> None:
+    cache = ScanCache(tmp_path, "raw")
+    path = path_of(cache.put("key", prepared))
+    (entry,) = cache.entries()
+    assert entry.is_whole
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not entry.is_whole

@@ -17,17 +17,15 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io import scan_file
 from p2ch_luna.io.scan_file import (
-    PLACES,
     PREFIX,
     DamagedEntry,
     Storage,
     StoredScan,
     open_scan,
-    sample_places,
     verify_scan,
 )
 from p2ch_luna.io.scan_packing import pack_scan
-from p2ch_luna.lungs import PreparedCt
+from p2ch_luna.lungs import PLACES, PreparedCt, sample_places
 
 WHOLE = (slice(None), slice(None), slice(None))
 LONG_AGO = 1_000_000_000

@@ -19,11 +19,12 @@ from p2ch_luna.io.scan_keys import (
     code_digest,
     content_digest,
     digest_of,
-    files_of,
     recipe_digest,
     scan_key,
 )
+from p2ch_luna.io.whole import files_of
 
+HEADER = "NDims = 3\nDimSize = 4 4 2\nElementType = MET_SHORT\nElementSpacing = 1 1 1\n"
 DECISIVE = ("content", "1.2.3", 1.0, 10.0, "blosc2")
 
 
@@ -32,7 +33,7 @@ def scan(tmp_path: Path) -> Path:
     """A .mhd whose data file has another name."""
     (tmp_path / "voxels.bin").write_bytes(bytes(64))
     path = tmp_path / "scan.mhd"
-    path.write_text("ObjectType = Image\nElementDataFile = voxels.bin\n")
+    path.write_text(f"{HEADER}ElementDataFile = voxels.bin\n")
     return path
 
 
@@ -45,6 +46,14 @@ def test_the_content_of_the_same_scan_is_the_same_elsewhere(scan: Path, tmp_path
 
 
 def test_the_data_file_changes_the_content(scan: Path) -> None:
+    before = content_digest(scan)
+    scan.with_name("voxels.bin").write_bytes(bytes(63) + b"\1")
+    assert content_digest(scan) != before
+
+
+@pytest.mark.parametrize("line", ["ElementDataFile\t= voxels.bin", " ElementDataFile =\tvoxels.bin  "])
+def test_the_data_file_counts_however_the_header_is_spaced(scan: Path, line: str) -> None:
+    scan.write_text(f"{HEADER}{line}\n")
     before = content_digest(scan)
     scan.with_name("voxels.bin").write_bytes(bytes(63) + b"\1")
     assert content_digest(scan) != before
@@ -98,6 +107,7 @@ def test_the_format_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     ("module", "name", "value"),
     [
         (lungs, "GAS_BELOW_HU", -951.0),
+        (lungs, "PLACES", 100),
         (lungs, "SKIN_VOXELS", 2.0),
         (lungs, "_IN_PLANE", np.ones((3, 3, 3), bool)),
         (geometry, "AIR_HU", -1001.0),

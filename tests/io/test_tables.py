@@ -181,3 +181,10 @@ def test_a_table_that_is_not_there_is_refused(
 ) -> None:
     with pytest.raises(LunaError, match=r"no\.csv: cannot be read: No such file"):
         read(tmp_path / "no.csv")
+
+
+def test_a_nodule_of_no_size_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "annotations.csv"
+    path.write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\n1.2.3,1,2,3,5\n1.2.3,1,2,3,0.0\n")
+    with pytest.raises(LunaError, match=r"line 3, column diameter_mm: '0.0'; expected a length in mm, or -1"):
+        read_nodules(path)
