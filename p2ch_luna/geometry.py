@@ -94,8 +94,11 @@ def crop_around(
     start = crop_start(center_irc, shape_irc)
     low = np.clip(start, 0, array.shape)
     high = np.clip(start + shape_irc, 0, array.shape)
+    part = array[tuple(map(slice, low.tolist(), high.tolist()))]
+    if part.shape == tuple(shape_irc):
+        return part if part.base is None else part.copy()  # a view is of the CT's own voxels
     crop: NDArray[Voxel] = np.full(tuple(shape_irc), fill, dtype=array.dtype)
-    crop[tuple(map(slice, low - start, high - start))] = array[tuple(map(slice, low, high))]
+    crop[tuple(map(slice, low - start, high - start))] = part
     return crop
 
 

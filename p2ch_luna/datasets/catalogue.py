@@ -8,22 +8,20 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
-from p2ch_luna.datasets.sources import MARGIN_MM, SPACING_MM, ScanError, ScanSource, prepare_source
+from p2ch_luna.datasets.sources import ScanSource
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.volumes import READABLE, series_stem
 from p2ch_luna.io.zipped import zip_members
 
 __all__ = [
-    "MARGIN_MM",
-    "SPACING_MM",
+    "LABELS_NAME",
+    "SUBSET_SIZES",
     "Catalogue",
     "LunaLists",
     "Problem",
-    "ScanError",
     "ScanSource",
     "find_lists",
     "index_scans",
-    "prepare_source",
     "problem_of",
 ]
 

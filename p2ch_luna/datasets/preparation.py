@@ -22,7 +22,7 @@ from p2ch_luna.datasets.catalogue import Problem, problem_of
 from p2ch_luna.datasets.sources import ScanError, ScanSource, cache_key, find_prepared, noted, prepare_source
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
-from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.io.scan_cache import ScanCache, recipe_digest
 
 SLACK_MM = 1.0  # that a place may lie beyond the outermost voxels: tables are rounded
 WORKER_BYTES = 2**31  # for the longest scans of LUNA16; one of 512 x 512 x 300 takes 0.9 GB
@@ -58,6 +58,7 @@ def prepare_all(
     is killed is a problem like others. Raises LunaError where the cache cannot be used, as on a full disk.
     """
     stored = {entry.key: entry.n_bytes for entry in cache.entries() if entry.is_whole}
+    recipe = recipe_digest()
     tasks: deque[_Task] = deque()
     for source in sources:
         try:
@@ -65,7 +66,7 @@ def prepare_all(
         except ScanError as error:
             yield problem_of(source, error)
             continue
-        key = None if known is None else cache_key(source, known.content, cache)
+        key = None if known is None else cache_key(source, known.content, cache, recipe)
         if known is None or key not in stored:
             tasks.append(_Task(source, waits=False))
         else:

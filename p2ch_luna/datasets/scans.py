@@ -23,7 +23,7 @@ from p2ch_luna.metrics.matching import effective_diameter_mm
 
 UNSURE = 255  # a label: neither nodule nor background, no loss is taken there
 MOST_OWN = 100  # labels of a scan's own nodules in one crop; those of implants lie above
-OPEN_SCANS = 2  # a process keeps so many open: what they map counts as its memory, and opening is quick
+OPEN_SCANS = 4  # a process keeps so many open: what they map counts as its memory, and opening is quick
 
 NOWHERE = np.empty((0, 4), np.float32)
 

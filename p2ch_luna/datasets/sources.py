@@ -159,9 +159,9 @@ def noted(source: ScanSource, cache: ScanCache) -> Noted | None:
     return None if text is None else Noted(*json.loads(text))
 
 
-def cache_key(source: ScanSource, content: str, cache: ScanCache) -> str:
-    """Where a scan of this content lies in the cache, once it is prepared."""
-    return scan_key(content, source.series_uid, SPACING_MM, MARGIN_MM, cache.storage)
+def cache_key(source: ScanSource, content: str, cache: ScanCache, recipe: str | None = None) -> str:
+    """Where a scan of this content lies in the cache, once it is prepared; `recipe` as `scan_key` takes it."""
+    return scan_key(content, source.series_uid, SPACING_MM, MARGIN_MM, cache.storage, recipe)
 
 
 def find_prepared(source: ScanSource, cache: ScanCache) -> StoredScan | None:

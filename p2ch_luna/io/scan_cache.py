@@ -34,6 +34,7 @@ __all__ = [
     "StoredScan",
     "content_digest",
     "digest_of",
+    "in_mb",
     "open_scan",
     "recipe_digest",
     "scan_key",
@@ -98,9 +99,10 @@ class ScanCache:
     def _make_folders(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = sorted(path.name for path in self.folder.iterdir())
-        if names and not {DATABASE, FILES, CLAIMS} & set(names):
+        strange = [name for name in names if name not in (FILES, CLAIMS)]
+        if strange and DATABASE not in names:  # which is made after these two, by the first that stores
             raise LunaError(
-                f"{self.folder}: holds {names[0]!r}, so it is no cache; expected that or an empty folder: "
+                f"{self.folder}: holds {strange[0]!r}, so it is no cache; expected that or an empty folder: "
                 "give another with --cache"
             )
         mode = stat.S_IMODE(self.folder.stat().st_mode)
@@ -187,13 +189,13 @@ class ScanCache:
     def _check_room(self, n_bytes: int) -> None:
         if n_bytes > self.size_limit:
             raise LunaError(
-                f"{self.folder}: may grow to {_mb(self.size_limit)}, one scan takes {_mb(n_bytes)}; "
+                f"{self.folder}: may grow to {in_mb(self.size_limit)}, one scan takes {in_mb(n_bytes)}; "
                 "expected a limit above that (--cache-size)"
             )
         free, wanted = shutil.disk_usage(self.folder).free, n_bytes + RESERVE_BYTES
         if free < wanted:
             raise LunaError(
-                f"{self.folder}: {_mb(free)} free on its disk, {_mb(wanted)} wanted; "
+                f"{self.folder}: {in_mb(free)} free on its disk, {in_mb(wanted)} wanted; "
                 "make room, or give another folder with --cache"
             )
 
@@ -206,7 +208,8 @@ class ScanCache:
             if row.key != keep and self._index.remove(row):
                 excess -= row.n_bytes
                 if not self._is_full:  # told once: every later scan will take another's place
-                    log.warning("%s: full at %s: older scans make room", self.folder, _mb(self.size_limit))
+                    said = "%s: full at %s: older scans make room; --cache-size lets it grow further"
+                    log.warning(said, self.folder, in_mb(self.size_limit))
                 self._is_full = True
 
     def get_or_make(self, key: str, make: Callable[[], PreparedCt]) -> StoredScan:
@@ -288,5 +291,6 @@ class ScanCache:
         return not self._index.names(f"{FILES}/{path.name}")
 
 
-def _mb(n_bytes: int) -> str:
+def in_mb(n_bytes: int) -> str:
+    """A size for a person."""
     return f"{n_bytes / 1e6:,.0f} MB"

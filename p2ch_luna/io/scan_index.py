@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -142,7 +143,7 @@ class ScanIndex:
             except sqlite3.OperationalError as error:
                 if "no such table" in str(error):  # another process is making the database now
                     return []
-                if "locked" in str(error):  # somebody writes: without locks half of it might be read
+                if not _is_only_readable(database, error):
                     raise
                 # a folder that cannot be written to has no place for locks
                 return _query(database, "immutable=1", query, values)
@@ -160,6 +161,14 @@ class ScanIndex:
             raise LunaError(f"{self.folder}: another process keeps it locked; {ADVICE}") from error
         except (OSError, sqlite3.Error) as error:
             raise LunaError(f"{self.folder}: {error}; {ADVICE}") from error
+
+
+def _is_only_readable(database: Path, error: sqlite3.OperationalError) -> bool:
+    """Whether a query failed because nothing can be written; where others may write, their locks count."""
+    if "locked" in str(error):
+        return False
+    is_told = any(words in str(error) for words in ("readonly", "unable to open"))
+    return is_told or not all(os.access(path, os.W_OK) for path in (database, database.parent))
 
 
 def _query(database: Path, how: str, query: str, values: tuple[str, ...]) -> list[Any]:

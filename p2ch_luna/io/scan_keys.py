@@ -53,11 +53,21 @@ def _joined(digests: Iterable[bytes]) -> str:
     return _HASH(b"".join(digests), digest_size=20).hexdigest()
 
 
-def scan_key(content: str, series_uid: str, spacing_mm: float, margin_mm: float, storage: Storage) -> str:
-    """The key of `prepare(read_ct(path), spacing_mm, margin_mm)`; `content` is the scan's digest."""
+def scan_key(
+    content: str,
+    series_uid: str,
+    spacing_mm: float,
+    margin_mm: float,
+    storage: Storage,
+    recipe: str | None = None,
+) -> str:
+    """The key of `prepare(read_ct(path), spacing_mm, margin_mm)`; `content` is the scan's digest.
+
+    recipe: `recipe_digest()`; whoever makes many keys works it out once, as all else here takes no time.
+    """
     decisive = [
         FORMAT_VERSION,
-        recipe_digest(),
+        recipe_digest() if recipe is None else recipe,
         content,
         series_uid,
         float(spacing_mm),

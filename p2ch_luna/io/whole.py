@@ -95,13 +95,14 @@ def _check_nrrd(path: Path) -> None:
 
 
 def _nrrd_header(path: Path) -> tuple[dict[str, str], int]:
-    """The fields and the byte after the blank line that ends them."""
+    """The fields, in small letters as any are allowed, and the byte after the blank line that ends them."""
     head = _first_bytes(path, _LONGEST_HEADER)
     if not head.startswith(b"NRRD"):
         raise LunaError(f"{path}: not a NRRD header; expected its first line to begin with NRRD")
     text, _, _ = head.replace(b"\r\n", b"\n").partition(b"\n\n")
     lines = text.decode("latin-1").splitlines()
-    return dict(line.split(": ", 1) for line in lines if ": " in line), head.find(b"\n\n") + 2
+    pairs = (line.split(": ", 1) for line in lines if ": " in line)
+    return {key.lower(): value.strip() for key, value in pairs}, head.find(b"\n\n") + 2
 
 
 def _nrrd_data_name(fields: Mapping[str, str]) -> str | None:
