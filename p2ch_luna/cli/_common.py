@@ -47,7 +47,7 @@ storage_option = click.option(
     type=click.Choice(["blosc2", "raw"]),
     default="blosc2",
     show_default=True,
-    help="How prepared scans are kept: compressed, or three times as large and read ten times as fast.",
+    help="How prepared scans are kept: compressed, or three times as large and read four times as fast.",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads to use; one a core if left out."

@@ -60,6 +60,8 @@ def data(
     luna bench data
     luna bench data --scans 24
     """
+    from multiprocessing import get_context
+
     from p2ch_luna.training.bench_data import measure
     from p2ch_luna.training.bench_scans import make_scans
 
@@ -68,7 +70,8 @@ def data(
     with progress() as stages, TemporaryDirectory(dir=folder) as temporary:
         work = Path(temporary)
         stages.stage(f"making {count} scans")
-        scans = make_scans(work, count, shape)
+        with get_context("spawn").Pool(1) as pool:  # apart: what it frees would count as a worker's memory
+            scans = pool.apply(make_scans, (work, count, shape))
         for figure in measure(scans, work, stages.stage, batches):
             figures.append(figure)
     if as_json:

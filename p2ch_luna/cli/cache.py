@@ -30,15 +30,11 @@ def cache() -> None:
 @json_option
 def info(cache_folder: Path | None, as_json: bool) -> None:
     """Show where the store is and what it holds."""
-    found = _info(_open(cache_folder))
+    found = describe(_open(cache_folder))
     if as_json:
         echo_json(found)
-        return
-    click.echo(f"{found['folder']}: {len(found['scans'])} scan(s), {_mb(found['n_bytes'])}")
-    for storage in sorted({scan["storage"] for scan in found["scans"]}):
-        sizes = [scan["n_bytes"] for scan in found["scans"] if scan["storage"] == storage]
-        click.echo(f"  {storage:<7} {len(sizes):5} scan(s), {_mb(sum(sizes))}, the largest {_mb(max(sizes))}")
-    click.echo(f"it may grow to {_mb(found['size_limit'])}; {_mb(found['free_bytes'])} free on its disk")
+    else:
+        click.echo(_as_text(found))
 
 
 @cache.command()
@@ -81,8 +77,8 @@ def _open(cache_folder: Path | None) -> ScanCache:
     return ScanCache(cache_folder)
 
 
-def _info(store: ScanCache) -> dict[str, Any]:
-    """All figures, as plain values."""
+def describe(store: ScanCache) -> dict[str, Any]:
+    """All figures, as plain values; `luna info` tells of them too."""
     scans = store.entries()
     return {
         "folder": str(store.folder),
@@ -102,5 +98,15 @@ def _info(store: ScanCache) -> dict[str, Any]:
     }
 
 
-def _mb(n_bytes: int) -> str:
-    return f"{n_bytes / 1e6:,.0f} MB"
+def _as_text(found: dict[str, Any]) -> str:
+    """The same for a person: a line for all scans, one for each storage and one for the room."""
+    from p2ch_luna.io.scan_cache import in_mb
+
+    lines = [f"{found['folder']}: {len(found['scans'])} scan(s), {in_mb(found['n_bytes'])}"]
+    for storage in sorted({scan["storage"] for scan in found["scans"]}):
+        sizes = [scan["n_bytes"] for scan in found["scans"] if scan["storage"] == storage]
+        lines.append(
+            f"  {storage:<7} {len(sizes):5} scan(s), {in_mb(sum(sizes))}, the largest {in_mb(max(sizes))}"
+        )
+    limit, free = in_mb(found["size_limit"]), in_mb(found["free_bytes"])
+    return "\n".join([*lines, f"it may grow to {limit} (--cache-size); {free} free on its disk"])

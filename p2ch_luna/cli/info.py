@@ -92,17 +92,18 @@ def _run(path: Path) -> Facts:
 
 
 def _cache(path: Path) -> Facts:
+    """What `luna cache info` says, without a row for each scan."""
+    from p2ch_luna.cli.cache import describe
     from p2ch_luna.io.scan_cache import ScanCache
 
-    cache = ScanCache(path.parent if (path / _DATABASE).is_file() else path)
-    entries = cache.entries()
+    found = describe(ScanCache(path.parent if (path / _DATABASE).is_file() else path))
     return {
         "kind": "cache of prepared scans",
-        "path": str(cache.folder),
-        "scans": len(entries),
-        "storage": dict(Counter(entry.storage for entry in entries)),
-        "mb": round(sum(entry.n_bytes for entry in entries) / 1e6, 1),
-        "limit_mb": round(cache.size_limit / 1e6),
+        "path": found["folder"],
+        "scans": len(found["scans"]),
+        "storage": dict(Counter(scan["storage"] for scan in found["scans"])),
+        "mb": round(found["n_bytes"] / 1e6, 1),
+        "limit_mb": round(found["size_limit"] / 1e6),
     }
 
 

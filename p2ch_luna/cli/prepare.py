@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections import Counter
@@ -61,7 +62,7 @@ def prepare(
     luna prepare LUNA16 --subset 0-4 --workers 8
     luna prepare my-scans --annotations my-scans/nodules.csv
 
-    `luna train` takes them from there; with another --cache or --storage, it wants the same option.
+    `luna train` takes them from there; with another --cache, --cache-size or --storage, it wants the same.
     """
     from p2ch_luna.datasets.preparation import default_workers, prepare_all
 
@@ -80,12 +81,7 @@ def prepare(
         click.echo(_summary(job, cache, time.monotonic() - begin))
         if job.problems:
             click.echo(_table(job.problems, paths))
-    lost = job.n_evicted(cache)
-    if lost:
-        raise LunaError(
-            f"{cache.folder}: {lost} of the prepared scans had to make room for others; wanted a larger "
-            "--cache-size, or --subset"
-        )
+    _check_kept(job, cache)
     return _FAILED if job.problems else 0
 
 
@@ -109,11 +105,6 @@ class _Job:
             self.problems.append(outcome)
         else:
             self.prepared.append(outcome)
-
-    def n_evicted(self, cache: ScanCache) -> int:
-        """How many of the prepared scans the cache has dropped since."""
-        kept = {entry.series_uid for entry in cache.entries()}
-        return sum(prepared.source.series_uid not in kept for prepared in self.prepared)
 
     def line(self, outcome: Prepared | Problem) -> str:
         """For a log."""
@@ -169,6 +160,21 @@ def _summary(job: _Job, cache: ScanCache, seconds: float) -> str:
     warned = [p for p in job.prepared if p.warning]
     lines += [f"no lungs  {p.source.series_uid}: {p.warning}" for p in warned]
     return "\n".join(lines)
+
+
+def _check_kept(job: _Job, cache: ScanCache) -> None:
+    """Raise LunaError where scans had to make room for others, with the size that all together take."""
+    from p2ch_luna.datasets.preparation import dropped
+
+    lost = dropped(job.prepared, cache)
+    if lost:
+        there = sum(entry.n_bytes for entry in cache.entries())
+        wanted = (there + sum(scan.n_bytes for scan in lost)) / 1e9
+        raise LunaError(
+            f"{cache.folder}: {len(lost)} of the {len(job.prepared)} scans are not kept: they made room for "
+            f"others at {cache.size_limit / 1e9:g} GB; wanted --cache-size {math.ceil(wanted)} or more here "
+            "and in `luna train`, or fewer scans (--subset)"
+        )
 
 
 def _subset_lines(job: _Job) -> list[str]:

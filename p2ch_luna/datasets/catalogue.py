@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
@@ -119,8 +119,10 @@ def index_scans(
     found: dict[str, list[ScanSource]] = defaultdict(list)
     sources: list[ScanSource] = []
     problems: list[Problem] = []
+    passed_over: list[Path] = []
     for path in paths:
-        at_path, unreadable = _scans_at(path)
+        at_path, unreadable, beside = _scans_at(path)
+        passed_over += beside
         if not at_path and not unreadable:
             raise LunaError(f"{path}: no scan there; wanted a file or a folder of {', '.join(READABLE)}")
         problems += [p for p in unreadable if subsets is None or p.subset in subsets]
@@ -133,7 +135,17 @@ def index_scans(
                 problems.append(chosen)
             else:
                 sources.append(chosen)
+    if subsets is None:
+        problems += _told_of(passed_over, found.values())
     return Catalogue(sorted(sources, key=_order), sorted(problems, key=_order))
+
+
+def _told_of(passed_over: Sequence[Path], found: Iterable[Sequence[ScanSource]]) -> list[Problem]:
+    """One problem for all files that lie beside LUNA16's subsets and have no path of their own."""
+    used = {source.path.resolve() for places in found for source in places}
+    left = [path for path in passed_over if path.resolve() not in used]
+    told = f"lies in no subset of LUNA16 ({len(left)} such files); expected its folder by itself"
+    return [Problem("", str(left[0]), told)] if left else []
 
 
 def _order(item: ScanSource | Problem) -> tuple[int, str]:
@@ -166,8 +178,8 @@ def _rivals(places: list[ScanSource]) -> list[ScanSource]:
     return [s for s in unpacked if s.missing_data() is None] or zipped
 
 
-def _scans_at(path: Path) -> tuple[list[ScanSource], list[Problem]]:
-    """The scans of one path given by the user, and the zips that cannot be read."""
+def _scans_at(path: Path) -> tuple[list[ScanSource], list[Problem], list[Path]]:
+    """The scans of one path of the user's, zips that cannot be read, files beside LUNA16's subsets."""
     if not path.exists():
         raise LunaError(f"{path}: no such file or folder; wanted a scan or a folder of scans")
     name, parent = path.absolute().name, path.absolute().parent.name
@@ -177,10 +189,9 @@ def _scans_at(path: Path) -> tuple[list[ScanSource], list[Problem]]:
         files = list(_walk(path, _subset_of(name), set()))
     sources: list[ScanSource] = []
     problems: list[Problem] = []
+    beside: list[Path] = []
     if any(subset is not None for _, subset in files):  # LUNA16's folder: what lies beside is no scan of it
-        if beside := [file for file, subset in files if subset is None]:
-            told = f"lies in no subset of LUNA16 ({len(beside)} such files); expected its folder by itself"
-            problems.append(Problem("", str(beside[0]), told))
+        beside = [file for file, subset in files if subset is None]
         files = [(file, subset) for file, subset in files if subset is not None]
     for file, subset in files:
         if not _is_zip(file):
@@ -190,7 +201,7 @@ def _scans_at(path: Path) -> tuple[list[ScanSource], list[Problem]]:
             sources += _scans_in_zip(file, subset)
         except LunaError as error:
             problems.append(Problem("", str(file), str(error).removeprefix(f"{file}: "), subset))
-    return sources, problems
+    return sources, problems, beside
 
 
 def _walk(folder: Path, subset: int | None, seen: set[Path]) -> Iterator[tuple[Path, int | None]]:

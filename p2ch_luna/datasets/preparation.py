@@ -74,6 +74,19 @@ def prepare_all(
     yield from _in_processes(tasks, cache, workers)
 
 
+def dropped(prepared: Iterable[Prepared], cache: ScanCache) -> list[Prepared]:
+    """Those of the scans that the cache does not have any more: they made room for others."""
+    stored = {entry.key for entry in cache.entries()}
+    recipe = recipe_digest()
+    found = []
+    for scan in prepared:
+        with suppress(ScanError):  # its own file is gone by now, which is another matter
+            known = noted(scan.source, cache)
+            if known is not None and cache_key(scan.source, known.content, cache, recipe) not in stored:
+                found.append(scan)
+    return found
+
+
 def _in_processes(tasks: deque[_Task], cache: ScanCache, workers: int) -> Iterator[Prepared | Problem]:
     postponed: deque[_Task] = deque()
     pool: list[_Worker] = []

@@ -160,7 +160,7 @@ def noted(source: ScanSource, cache: ScanCache) -> Noted | None:
 
 
 def cache_key(source: ScanSource, content: str, cache: ScanCache, recipe: str | None = None) -> str:
-    """Where a scan of this content lies in the cache, once it is prepared; `recipe` as `scan_key` takes it."""
+    """Where a scan of this content lies in the cache, once it is prepared; `recipe`: see `scan_key`."""
     return scan_key(content, source.series_uid, SPACING_MM, MARGIN_MM, cache.storage, recipe)
 
 

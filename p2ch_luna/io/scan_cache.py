@@ -99,8 +99,8 @@ class ScanCache:
     def _make_folders(self) -> None:
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         names = sorted(path.name for path in self.folder.iterdir())
-        strange = [name for name in names if name not in (FILES, CLAIMS)]
-        if strange and DATABASE not in names:  # which is made after these two, by the first that stores
+        strange = [n for n in names if n not in (FILES, CLAIMS) and not n.startswith(DATABASE)]
+        if strange and DATABASE not in names:  # the first that stores makes it, after these two folders
             raise LunaError(
                 f"{self.folder}: holds {strange[0]!r}, so it is no cache; expected that or an empty folder: "
                 "give another with --cache"

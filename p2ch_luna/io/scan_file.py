@@ -38,9 +38,10 @@ _TICK_NS = 20_000_000  # files written within one of these may bear the same tim
 
 Storage = Literal["blosc2", "raw"]
 
-SCANS = 2048  # whose headers a process keeps parsed
 NPY_HEAD = 128  # bytes: what NumPy writes for arrays of few axes
-_VERIFIED: set[tuple[str, int, int, int]] = set()  # files that this process has read whole and found good
+# The headers of files that this process has read whole and found good, with the place of the first part.
+# Kept, for a scan is opened for nearly every sample that is drawn.
+_VERIFIED: dict[tuple[str, int, int, int], tuple[dict[str, Any], int]] = {}
 
 
 class DamagedEntry(ValueError):  # noqa: N818
@@ -94,11 +95,11 @@ def open_scan(path: Path) -> StoredScan:
         stat = os.fstat(file.fileno())
         identity = (str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino)
         is_settled = time.time_ns() - stat.st_mtime_ns > _TICK_NS  # a change from now on shows in the time
-        header, start = _read_header(file, stat.st_size)
+        header, start = _VERIFIED.get(identity) or _read_header(file, stat.st_size)
         if identity not in _VERIFIED:
             _verify_parts(file, header, start)
             if is_settled:
-                _VERIFIED.add(identity)
+                _VERIFIED[identity] = header, start
         mapped = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return _stored(path, header, mapped[start:])
 
@@ -132,20 +133,13 @@ def _read_header(file: FileIO, file_size: int) -> tuple[dict[str, Any], int]:
     body = file.read(min(start, file_size) - PREFIX.size) if start > PREFIX.size else b""
     if zlib.crc32(body) != checksum:
         raise DamagedEntry("its header does not fit its checksum")
-    header = _parsed(body)
+    header: dict[str, Any] = json.loads(body.rstrip(b"\0"))
+    for name in ("geometry", "native"):
+        header[name] = header[name] and ImageGeometry(*(np.array(v, float) for v in header[name]))
     wanted = start + sum(up_to_page(part["n_bytes"]) for part in header["parts"].values())
     if file_size != wanted:
         raise DamagedEntry(f"it has {file_size} bytes; expected {wanted}")
     return header, start
-
-
-@lru_cache(maxsize=SCANS)
-def _parsed(body: bytes) -> dict[str, Any]:
-    """Kept, with the geometries made: a scan is opened for nearly every sample that is drawn."""
-    header: dict[str, Any] = json.loads(body.rstrip(b"\0"))
-    for name in ("geometry", "native"):
-        header[name] = header[name] and ImageGeometry(*(np.array(v, float) for v in header[name]))
-    return header
 
 
 def _verify_parts(file: FileIO, header: dict[str, Any], start: int) -> None:
@@ -198,7 +192,7 @@ def _from_npy(npy: memoryview) -> NDArray[Any]:
     return np.frombuffer(npy, dtype, int(np.prod(shape)), start).reshape(shape)
 
 
-@lru_cache(maxsize=3 * SCANS)
+@lru_cache(maxsize=4096)
 def _npy_layout(head: bytes) -> tuple[tuple[int, ...], np.dtype[Any], int]:
     """Shape, type and start of the numbers in a .npy file that begins so."""
     file = BytesIO(head)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from p2ch_luna.datasets.augment import Augmentation, apply, draw
 from p2ch_luna.datasets.collection import Share, cut_out
 from p2ch_luna.datasets.patches import pick
+from p2ch_luna.datasets.preparation import Prepared, prepare_all
 from p2ch_luna.datasets.sampling import BalancedSampler
 from p2ch_luna.datasets.scans import LabelledScan, load_scan
 from p2ch_luna.io.candidate_table import CandidateTable
@@ -100,12 +101,11 @@ def median_seconds(works: Mapping[str, Callable[[], Any]], repeats: int) -> dict
 def _prepared(bench: Bench, folder: Path, storage: Storage) -> tuple[Share, list[Figure]]:
     """All scans, labelled, with nodules to set in and candidates, as a training loads them."""
     cache = ScanCache(folder / storage, storage)
-    scans, seconds = [], []
-    for source in bench.sources:
-        own = [nodule for nodule in bench.nodules if nodule.series_uid == source.series_uid]
-        start = time.perf_counter()
-        scans.append(load_scan(source, cache, own))
-        seconds.append(time.perf_counter() - start)
+    outcomes = list(prepare_all(bench.sources, cache, workers=1))  # in a process of its own, as a user does
+    seconds = [outcome.seconds for outcome in outcomes if isinstance(outcome, Prepared) and outcome.seconds]
+    own = {source.series_uid: [n for n in bench.nodules if n.series_uid == source.series_uid]
+           for source in bench.sources}  # fmt: skip
+    scans = [load_scan(source, cache, own[source.series_uid]) for source in bench.sources]
     megabytes = np.mean([entry.n_bytes for entry in cache.entries()]) / 1e6
     share = Share(scans, [], cut_out(scans), [], _candidates(scans), frozenset())
     return share, [

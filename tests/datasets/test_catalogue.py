@@ -121,6 +121,29 @@ def test_what_lies_beside_the_subsets_is_no_scan_of_luna16(tmp_path: Path) -> No
     assert problem.reason == "lies in no subset of LUNA16 (1 such files); expected its folder by itself"
 
 
+def test_one_problem_tells_of_all_that_lies_beside_the_subsets(tmp_path: Path) -> None:
+    unpacked(tmp_path / "subset1", "1.1")
+    unpacked(tmp_path / "other", "1.2", "1.3")
+    unpacked(tmp_path / "seg-lungs-LUNA16", "1.1")
+    assert problem(tmp_path) == (
+        "",
+        "other/1.2.mhd",
+        "lies in no subset of LUNA16 (2 such files); expected its folder by itself",
+    )
+
+
+def test_what_lies_beside_the_subsets_is_used_where_it_has_a_path_of_its_own(tmp_path: Path) -> None:
+    unpacked(tmp_path / "subset1", "1.1")
+    own = unpacked(tmp_path / "other", "1.2")
+    assert found(tmp_path, own) == [(1, "1.1"), (None, "1.2")]
+
+
+def test_what_lies_beside_the_subsets_does_not_matter_where_some_of_these_are_wanted(tmp_path: Path) -> None:
+    unpacked(tmp_path / "subset1", "1.1")
+    unpacked(tmp_path / "other", "1.2")
+    assert found(tmp_path, subsets=[1]) == [(1, "1.1")]
+
+
 def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
     unpacked(tmp_path / "subset0", "1.1", ".5f2a-1.2")
     assert found(tmp_path) == [(0, "1.1")]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from p2ch_luna.datasets.catalogue import Problem
-from p2ch_luna.datasets.preparation import Prepared, misplaced, prepare_all
+from p2ch_luna.datasets.preparation import Prepared, dropped, misplaced, prepare_all
 from p2ch_luna.datasets.sources import ScanSource, prepare_source
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
@@ -87,6 +87,30 @@ def test_what_is_there_is_not_made_again(
     assert list(prepare_all(sources[::2], cache)) == [
         Prepared(source, size[source.series_uid], None, None) for source in sources[::2]
     ]
+
+
+def test_scans_that_are_kept_are_not_dropped(sources: list[ScanSource], cache: ScanCache) -> None:
+    prepared = [p for p in prepare_all(sources[::2], cache) if isinstance(p, Prepared)]
+    assert (len(prepared), dropped(prepared, cache)) == (2, [])
+
+
+def test_a_scan_that_made_room_for_another_is_dropped(
+    sources: list[ScanSource], cache: ScanCache, tmp_path: Path
+) -> None:
+    """Also where it is there in another storage."""
+    prepare_source(sources[0], ScanCache(tmp_path / "cache", "raw"))
+    prepared = [p for p in prepare_all(sources[::2], cache) if isinstance(p, Prepared)]
+    (row,) = (row for row in cache._index.rows() if row.label == "blosc2 1.2.0")
+    cache._index.remove(row)
+    assert uids(dropped(prepared, cache), Prepared) == {"1.2.0"}
+
+
+def test_the_recipe_is_worked_out_once_for_all_scans(
+    sources: list[ScanSource], cache: ScanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list(prepare_all(sources[::2], cache))
+    monkeypatch.setattr("p2ch_luna.io.scan_keys.recipe_digest", None)
+    assert len(list(prepare_all(sources[::2], cache))) == 2
 
 
 def test_a_scan_that_is_gone_is_a_problem(sources: list[ScanSource], cache: ScanCache) -> None:

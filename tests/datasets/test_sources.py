@@ -148,6 +148,16 @@ def test_a_zip_that_was_written_to_is_read_again(
     assert noted(in_zip, cache) is None
 
 
+def test_a_zip_written_anew_is_read_again_also_where_its_old_time_is_put_back(
+    in_zip: ScanSource, cache: ScanCache
+) -> None:
+    prepare_source(in_zip, cache)
+    stat = in_zip.path.stat()
+    in_zip.path.write_bytes(in_zip.path.read_bytes())
+    os.utime(in_zip.path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert noted(in_zip, cache) is None
+
+
 def test_a_scan_that_was_removed_from_the_cache_is_made_again(
     unpacked: ScanSource, cache: ScanCache, loads: list[Path]
 ) -> None:

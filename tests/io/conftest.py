@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.io.scan_cache import ScanCache, StoredScan
 from p2ch_luna.lungs import PreparedCt
 
 TILT = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
@@ -30,3 +31,54 @@ def prepared() -> PreparedCt:
 def cache(tmp_path: Path) -> ScanCache:
     """An empty one that keeps scans raw."""
     return ScanCache(tmp_path, "raw")
+
+
+@pytest.fixture
+def never() -> Callable[[], PreparedCt]:
+    """Makes a scan that should be in the cache already."""
+
+    def make() -> PreparedCt:
+        raise AssertionError("made again")
+
+    return make
+
+
+@pytest.fixture
+def files() -> Callable[[ScanCache], list[str]]:
+    """Names of what is in the folder of files."""
+    return lambda cache: sorted(path.name for path in (cache.folder / "files").iterdir())
+
+
+@pytest.fixture
+def path_of() -> Callable[[StoredScan | None], Path]:
+    """The file of a scan that is stored."""
+
+    def path_of(scan: StoredScan | None) -> Path:
+        assert scan is not None
+        assert scan.path is not None
+        return scan.path
+
+    return path_of
+
+
+@pytest.fixture
+def flip() -> Callable[[Path], None]:
+    """Changes one bit of a file."""
+
+    def flip(path: Path) -> None:
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+
+    return flip
+
+
+@pytest.fixture
+def fill() -> Callable[[ScanCache, PreparedCt, int], None]:
+    """Stores a scan under `key 0`, `key 1`, …"""
+
+    def fill(cache: ScanCache, prepared: PreparedCt, count: int) -> None:
+        for number in range(count):
+            cache.put(f"key {number}", prepared)
+
+    return fill

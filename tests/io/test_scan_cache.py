@@ -6,6 +6,7 @@ import logging
 import os
 import sqlite3
 import stat
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -21,27 +22,6 @@ from p2ch_luna.io.scan_cache import ScanCache, Storage, StoredScan
 from p2ch_luna.lungs import PreparedCt
 
 WHOLE = (slice(None), slice(None), slice(None))
-
-
-def never() -> PreparedCt:
-    raise AssertionError("made again")
-
-
-def files(cache: ScanCache) -> list[str]:
-    """Names of what is in the folder of files."""
-    return sorted(path.name for path in (cache.folder / "files").iterdir())
-
-
-def path_of(scan: StoredScan | None) -> Path:
-    assert scan is not None
-    assert scan.path is not None
-    return scan.path
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize("storage", ["blosc2", "raw"])
@@ -60,7 +40,9 @@ def test_an_unknown_key_has_no_scan(cache: ScanCache) -> None:
     assert cache.get("key") is None
 
 
-def test_what_is_stored_is_not_made(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_what_is_stored_is_not_made(
+    cache: ScanCache, prepared: PreparedCt, never: Callable[[], PreparedCt]
+) -> None:
     cache.get_or_make("key", lambda: prepared)
     assert cache.get_or_make("key", never).series_uid == "1.2.3"
 
@@ -70,7 +52,9 @@ def test_another_key_is_another_entry(cache: ScanCache, prepared: PreparedCt) ->
     assert cache.get_or_make("other", lambda: replace(prepared, warning="other")).warning == "other"
 
 
-def test_a_second_scan_under_a_key_replaces_the_first(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_a_second_scan_under_a_key_replaces_the_first(
+    cache: ScanCache, prepared: PreparedCt, files: Callable[[ScanCache], list[str]]
+) -> None:
     for warning in ("first", "second"):
         cache.put("key", replace(prepared, warning=warning))
     found = cache.get("key")
@@ -97,21 +81,37 @@ def test_an_unknown_storage_is_an_error(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("storage", ["blosc2", "raw"])
-def test_a_damaged_scan_is_made_again(tmp_path: Path, prepared: PreparedCt, storage: Storage) -> None:
+def test_a_damaged_scan_is_made_again(
+    tmp_path: Path,
+    prepared: PreparedCt,
+    storage: Storage,
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
+) -> None:
     cache = ScanCache(tmp_path, storage)
     flip(path_of(cache.put("key", prepared)))
     made = cache.get_or_make("key", lambda: replace(prepared, warning="made again"))
     assert made.warning == "made again"
 
 
-def test_what_was_made_again_is_stored(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_what_was_made_again_is_stored(
+    cache: ScanCache,
+    prepared: PreparedCt,
+    never: Callable[[], PreparedCt],
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
+) -> None:
     flip(path_of(cache.put("key", prepared)))
     cache.get_or_make("key", lambda: prepared)
     assert cache.get_or_make("key", never).series_uid == "1.2.3"
 
 
 def test_a_damaged_scan_is_told_in_the_log(
-    cache: ScanCache, prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+    cache: ScanCache,
+    prepared: PreparedCt,
+    caplog: pytest.LogCaptureFixture,
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
 ) -> None:
     flip(path_of(cache.put("key", prepared)))
     with caplog.at_level(logging.WARNING):
@@ -119,13 +119,21 @@ def test_a_damaged_scan_is_told_in_the_log(
     assert "entry key is damaged: its part" in caplog.text
 
 
-def test_a_damaged_scan_is_removed(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_a_damaged_scan_is_removed(
+    cache: ScanCache,
+    prepared: PreparedCt,
+    files: Callable[[ScanCache], list[str]],
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
+) -> None:
     flip(path_of(cache.put("key", prepared)))
     cache.get("key")
     assert (cache.entries(), files(cache)) == ([], [])
 
 
-def test_a_file_that_has_gone_counts_as_damage(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_a_file_that_has_gone_counts_as_damage(
+    cache: ScanCache, prepared: PreparedCt, path_of: Callable[[StoredScan | None], Path]
+) -> None:
     path_of(cache.put("key", prepared)).unlink()
     assert (cache.get("key"), cache.entries()) == (None, [])
 
@@ -136,12 +144,9 @@ def test_an_open_scan_outlives_its_entry(cache: ScanCache, prepared: PreparedCt)
     np.testing.assert_array_equal(scan.hu[WHOLE], prepared.ct.hu)
 
 
-def fill(cache: ScanCache, prepared: PreparedCt, count: int) -> None:
-    for number in range(count):
-        cache.put(f"key {number}", prepared)
-
-
-def test_an_entry_tells_of_its_scan(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_an_entry_tells_of_its_scan(
+    cache: ScanCache, prepared: PreparedCt, path_of: Callable[[StoredScan | None], Path]
+) -> None:
     path = path_of(cache.put("key", prepared))
     (entry,) = cache.entries()
     assert (entry.key, entry.series_uid, entry.path, entry.storage, entry.n_bytes) == (
@@ -155,7 +160,12 @@ def test_an_entry_tells_when_it_was_stored(cache: ScanCache, prepared: PreparedC
     assert timedelta(0) <= datetime.now(UTC) - entry.stored_at < timedelta(minutes=1)
 
 
-def test_verify_names_and_removes_what_is_damaged(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_verify_names_and_removes_what_is_damaged(
+    cache: ScanCache,
+    prepared: PreparedCt,
+    flip: Callable[[Path], None],
+    fill: Callable[[ScanCache, PreparedCt, int], None],
+) -> None:
     fill(cache, prepared, 3)
     for place, damage in ((0, flip), (2, Path.unlink)):
         damage(cache.entries()[place].path)
@@ -163,7 +173,12 @@ def test_verify_names_and_removes_what_is_damaged(cache: ScanCache, prepared: Pr
     assert [entry.key for entry in cache.entries()] == ["key 1"]
 
 
-def test_verify_reads_what_this_process_has_verified(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_verify_reads_what_this_process_has_verified(
+    cache: ScanCache,
+    prepared: PreparedCt,
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
+) -> None:
     path = path_of(cache.put("key", prepared))
     os.utime(path, ns=(1, 1))
     cache.get("key")
@@ -172,20 +187,29 @@ def test_verify_reads_what_this_process_has_verified(cache: ScanCache, prepared:
     assert cache.verify() == ["key"]
 
 
-def test_verify_removes_a_row_that_is_not_ours(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_verify_removes_a_row_that_is_not_ours(
+    cache: ScanCache, prepared: PreparedCt, files: Callable[[ScanCache], list[str]]
+) -> None:
     cache.put("key", prepared)
     with closing(sqlite3.connect(cache.folder / "cache.db")) as database, database:
         database.execute("UPDATE Cache SET filename = 'elsewhere'")
     assert (cache.verify(), cache.verify(), files(cache)) == (["key"], [], [])
 
 
-def test_clear_removes_all(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_clear_removes_all(
+    cache: ScanCache,
+    prepared: PreparedCt,
+    files: Callable[[ScanCache], list[str]],
+    fill: Callable[[ScanCache, PreparedCt, int], None],
+) -> None:
     fill(cache, prepared, 3)
     cache.set_note("name", "text")
     assert (cache.clear(), cache.entries(), files(cache), cache.note("name")) == (3, [], [], None)
 
 
-def test_clear_mends_a_database_that_is_none(cache: ScanCache, prepared: PreparedCt) -> None:
+def test_clear_mends_a_database_that_is_none(
+    cache: ScanCache, prepared: PreparedCt, files: Callable[[ScanCache], list[str]]
+) -> None:
     cache.put("key", prepared)
     (cache.folder / "cache.db").write_bytes(b"not SQLite" * 1000)
     assert (cache.clear(), cache.entries(), files(cache)) == (1, [], [])
@@ -226,7 +250,7 @@ def test_a_file_in_place_of_the_folder_is_an_error(tmp_path: Path) -> None:
         ScanCache(tmp_path)
 
 
-def test_a_database_that_is_none_is_an_error(cache: ScanCache) -> None:
+def test_a_database_that_is_none_is_an_error(cache: ScanCache, never: Callable[[], PreparedCt]) -> None:
     (cache.folder / "cache.db").write_bytes(b"not SQLite" * 1000)
     with pytest.raises(LunaError, match=r"scans: .*; expected a cache"):
         cache.get_or_make("key", never)

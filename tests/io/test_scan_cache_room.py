@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 from collections import namedtuple
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
@@ -23,46 +24,37 @@ from p2ch_luna.lungs import PreparedCt
 N_BYTES = 4 * 4096  # of the small scan in raw: a header and three parts, a page each
 
 
-def never() -> PreparedCt:
-    raise AssertionError("made again")
-
-
-def files(cache: ScanCache) -> list[str]:
-    """Names of what is in the folder of files."""
-    return sorted(path.name for path in (cache.folder / "files").iterdir())
-
-
-def path_of(scan: StoredScan | None) -> Path:
-    assert scan is not None
-    assert scan.path is not None
-    return scan.path
-
-
-def fill(cache: ScanCache, prepared: PreparedCt, count: int) -> None:
-    for number in range(count):
-        cache.put(f"key {number}", prepared)
-
-
-def test_what_was_stored_longest_ago_makes_room(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_what_was_stored_longest_ago_makes_room(
+    tmp_path: Path, prepared: PreparedCt, fill: Callable[[ScanCache, PreparedCt, int], None]
+) -> None:
     cache = ScanCache(tmp_path, "raw", size_limit=3 * N_BYTES)
     fill(cache, prepared, 5)
     assert [entry.key for entry in cache.entries()] == ["key 2", "key 3", "key 4"]
 
 
-def test_what_made_room_leaves_no_file(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_what_made_room_leaves_no_file(
+    tmp_path: Path,
+    prepared: PreparedCt,
+    files: Callable[[ScanCache], list[str]],
+    fill: Callable[[ScanCache, PreparedCt, int], None],
+) -> None:
     cache = ScanCache(tmp_path, "raw", size_limit=3 * N_BYTES)
     fill(cache, prepared, 5)
     assert len(files(cache)) == 3
 
 
-def test_a_scan_makes_no_room_for_itself(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_a_scan_makes_no_room_for_itself(
+    tmp_path: Path, prepared: PreparedCt, fill: Callable[[ScanCache, PreparedCt, int], None]
+) -> None:
     fill(ScanCache(tmp_path, "raw"), prepared, 3)
     cache = ScanCache(tmp_path, "raw", size_limit=N_BYTES)
     cache.put("new", prepared)
     assert [entry.key for entry in cache.entries()] == ["new"]
 
 
-def test_a_replaced_scan_makes_no_room_for_itself(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_a_replaced_scan_makes_no_room_for_itself(
+    tmp_path: Path, prepared: PreparedCt, fill: Callable[[ScanCache, PreparedCt, int], None]
+) -> None:
     """It was stored longest ago, and again now."""
     fill(ScanCache(tmp_path, "raw"), prepared, 2)
     cache = ScanCache(tmp_path, "raw", size_limit=N_BYTES)
@@ -81,7 +73,9 @@ def test_a_scan_makes_no_room_for_itself_where_the_clock_was_set_back(
     assert [entry.key for entry in cache.entries()] == ["new"]
 
 
-def test_notes_do_not_make_room(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_notes_do_not_make_room(
+    tmp_path: Path, prepared: PreparedCt, fill: Callable[[ScanCache, PreparedCt, int], None]
+) -> None:
     cache = ScanCache(tmp_path, "raw", size_limit=N_BYTES)
     cache.set_note("name", "text")
     fill(cache, prepared, 3)
@@ -116,7 +110,9 @@ def test_just_enough_room_on_the_disk_will_do(
     cache.put("key", prepared)
 
 
-def test_a_full_disk_is_told_before_the_work(cache: ScanCache, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_told_before_the_work(
+    cache: ScanCache, monkeypatch: pytest.MonkeyPatch, never: Callable[[], PreparedCt]
+) -> None:
     leave_free(monkeypatch, RESERVE_BYTES - 1)
     with pytest.raises(LunaError, match="free on its disk"):
         cache.get_or_make("key", never)
@@ -140,7 +136,11 @@ def test_a_disk_that_fills_up_is_an_error(
 
 
 def test_a_disk_that_fills_up_leaves_nothing_new(
-    cache: ScanCache, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch
+    cache: ScanCache,
+    prepared: PreparedCt,
+    monkeypatch: pytest.MonkeyPatch,
+    files: Callable[[ScanCache], list[str]],
+    path_of: Callable[[StoredScan | None], Path],
 ) -> None:
     old = path_of(cache.put("old", prepared)).name
     fail_half_way(monkeypatch, errno.ENOSPC)
@@ -150,7 +150,10 @@ def test_a_disk_that_fills_up_leaves_nothing_new(
 
 
 def test_an_index_that_cannot_be_written_leaves_no_file(
-    cache: ScanCache, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch
+    cache: ScanCache,
+    prepared: PreparedCt,
+    monkeypatch: pytest.MonkeyPatch,
+    files: Callable[[ScanCache], list[str]],
 ) -> None:
     full = Mock(side_effect=sqlite3.OperationalError("database or disk is full"))
     monkeypatch.setattr(diskcache.Cache, "set", full)
@@ -160,7 +163,10 @@ def test_an_index_that_cannot_be_written_leaves_no_file(
 
 
 def test_a_disk_that_writes_other_bytes_is_an_error(
-    cache: ScanCache, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch
+    cache: ScanCache,
+    prepared: PreparedCt,
+    monkeypatch: pytest.MonkeyPatch,
+    files: Callable[[ScanCache], list[str]],
 ) -> None:
     monkeypatch.setattr(PackedScan, "write", lambda scan, file: file.write(bytes(scan.n_bytes)))
     with pytest.raises(LunaError, match="a new file is damaged"):
@@ -169,12 +175,15 @@ def test_a_disk_that_writes_other_bytes_is_an_error(
 
 
 def test_that_scans_make_room_is_told_once(
-    tmp_path: Path, prepared: PreparedCt, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    prepared: PreparedCt,
+    caplog: pytest.LogCaptureFixture,
+    fill: Callable[[ScanCache, PreparedCt, int], None],
 ) -> None:
     fill(ScanCache(tmp_path, "raw", size_limit=3 * N_BYTES), prepared, 3)
     assert "make room" not in caplog.text
     fill(ScanCache(tmp_path, "raw", size_limit=2 * N_BYTES), prepared, 5)
-    assert caplog.text.count("older scans make room") == 1
+    assert caplog.text.count("older scans make room; --cache-size lets it grow further") == 1
 
 
 def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
@@ -187,7 +196,32 @@ def test_a_folder_of_something_else_is_left_as_it_is(tmp_path: Path) -> None:
     assert own.parent.stat().st_mode & 0o777 == 0o755
 
 
-def test_an_entry_that_is_cut_is_not_whole(tmp_path: Path, prepared: PreparedCt) -> None:
+def test_a_folder_of_something_else_is_none_of_ours_by_one_name(tmp_path: Path) -> None:
+    for name in ("luna16", "files"):
+        (tmp_path / "scans" / name).mkdir(parents=True)
+    with pytest.raises(LunaError, match=r"holds 'luna16', so it is no cache"):
+        ScanCache(tmp_path)
+
+
+@pytest.mark.parametrize("names", [(), ("files",), ("claims", "files")])
+def test_a_folder_that_another_process_is_making_a_cache_of_is_taken(
+    tmp_path: Path, names: tuple[str, ...]
+) -> None:
+    (tmp_path / "scans").mkdir()
+    for name in names:
+        (tmp_path / "scans" / name).mkdir()
+    assert ScanCache(tmp_path).entries() == []
+
+
+def test_a_cache_may_hold_other_things_too(cache: ScanCache, prepared: PreparedCt, tmp_path: Path) -> None:
+    cache.put("key", prepared)
+    (cache.folder / "notes.txt").touch()
+    assert len(ScanCache(tmp_path).entries()) == 1
+
+
+def test_an_entry_that_is_cut_is_not_whole(
+    tmp_path: Path, prepared: PreparedCt, path_of: Callable[[StoredScan | None], Path]
+) -> None:
     cache = ScanCache(tmp_path, "raw")
     path = path_of(cache.put("key", prepared))
     (entry,) = cache.entries()

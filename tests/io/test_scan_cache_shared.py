@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,27 +21,6 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_cache import ScanCache, StoredScan
 from p2ch_luna.lungs import PreparedCt
-
-
-def never() -> PreparedCt:
-    raise AssertionError("made again")
-
-
-def files(cache: ScanCache) -> list[str]:
-    """Names of what is in the folder of files."""
-    return sorted(path.name for path in (cache.folder / "files").iterdir())
-
-
-def path_of(scan: StoredScan | None) -> Path:
-    assert scan is not None
-    assert scan.path is not None
-    return scan.path
-
-
-def flip(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 @contextmanager
@@ -66,7 +45,7 @@ def only_readable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_a_folder_that_can_only_be_read_is_read(
-    tmp_path: Path, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch, never: Callable[[], PreparedCt]
 ) -> None:
     ScanCache(tmp_path).put("key", prepared)
     with only_readable(monkeypatch):
@@ -83,7 +62,7 @@ def test_notes_of_a_folder_that_can_only_be_read_are_read(
 
 
 def test_a_missing_scan_in_it_is_an_error_before_the_work(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, never: Callable[[], PreparedCt]
 ) -> None:
     ScanCache(tmp_path)
     with (
@@ -124,7 +103,12 @@ def test_a_claim_in_it_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_damaged_scan_in_it_is_none_and_stays(
-    tmp_path: Path, prepared: PreparedCt, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path,
+    prepared: PreparedCt,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    path_of: Callable[[StoredScan | None], Path],
+    flip: Callable[[Path], None],
 ) -> None:
     flip(path_of(ScanCache(tmp_path).put("key", prepared)))
     with only_readable(monkeypatch):
@@ -198,7 +182,7 @@ def wait_until_ready(process: subprocess.Popen[str]) -> None:
 
 
 def test_two_processes_may_store_the_same_scan_at_once(
-    cache: ScanCache, tmp_path: Path, prepared: PreparedCt
+    cache: ScanCache, tmp_path: Path, prepared: PreparedCt, files: Callable[[ScanCache], list[str]]
 ) -> None:
     cache.put("model", prepared)
     with start(WRITE, tmp_path, "a") as one, start(WRITE, tmp_path, "b") as other:
@@ -212,7 +196,11 @@ def test_two_processes_may_store_the_same_scan_at_once(
 
 @pytest.fixture(params=[("write", ".part"), ("add", ".scan")], ids=["writing", "written"])
 def killed(
-    cache: ScanCache, tmp_path: Path, prepared: PreparedCt, request: pytest.FixtureRequest
+    cache: ScanCache,
+    tmp_path: Path,
+    prepared: PreparedCt,
+    request: pytest.FixtureRequest,
+    files: Callable[[ScanCache], list[str]],
 ) -> ScanCache:
     """A cache one of whose processes was killed while it stored a scan beside another."""
     cache.put("model", prepared)
@@ -229,12 +217,16 @@ def test_a_killed_process_leaves_no_entry(killed: ScanCache) -> None:
     assert [entry.key for entry in killed.entries()] == ["model"]
 
 
-def test_what_a_killed_process_left_is_removed(killed: ScanCache) -> None:
+def test_what_a_killed_process_left_is_removed(
+    killed: ScanCache, files: Callable[[ScanCache], list[str]]
+) -> None:
     assert len(files(killed)) == 2
     assert (killed.verify(), len(files(killed))) == ([], 1)
 
 
-def test_a_scan_is_stored_after_a_killed_process(killed: ScanCache, prepared: PreparedCt) -> None:
+def test_a_scan_is_stored_after_a_killed_process(
+    killed: ScanCache, prepared: PreparedCt, files: Callable[[ScanCache], list[str]]
+) -> None:
     killed.put("key", prepared)
     assert not any(name.endswith(".part") for name in files(killed))
 

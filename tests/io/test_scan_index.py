@@ -127,6 +127,26 @@ def test_a_folder_without_a_place_for_locks_is_read(
     assert [row.name for row in index.rows()] == [NAME]
 
 
+@pytest.mark.parametrize("told", ["database is locked", "disk I/O error"])
+def test_locks_are_not_passed_by_where_others_may_write(
+    index: ScanIndex, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    monkeypatch.setattr(scan_index, "_query", Mock(side_effect=sqlite3.OperationalError(told)))
+    with pytest.raises(LunaError, match=told):
+        index.rows()
+    assert scan_index._query.call_count == 1  # type: ignore[attr-defined]
+
+
+def test_a_folder_that_may_not_be_written_to_is_read_without_locks(
+    index: ScanIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    query = Mock(side_effect=[sqlite3.OperationalError("disk I/O error"), []])
+    monkeypatch.setattr(scan_index, "_query", query)
+    monkeypatch.setattr(scan_index.os, "access", lambda path, mode: path != index.folder)
+    assert index.rows() == []
+    assert query.call_args.args[1] == "immutable=1"
+
+
 def test_a_full_disk_is_an_error(index: ScanIndex, monkeypatch: pytest.MonkeyPatch) -> None:
     full = Mock(side_effect=sqlite3.OperationalError("database or disk is full"))
     monkeypatch.setattr(diskcache.Cache, "set", full)

@@ -59,6 +59,21 @@ def test_the_data_file_counts_however_the_header_is_spaced(scan: Path, line: str
     assert content_digest(scan) != before
 
 
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("scan.mha", f"{HEADER}ElementDataFile = voxels.bin\n"),
+        ("scan.nhdr", "NRRD0004\nData File:  voxels.bin\n\n"),
+        ("scan.nrrd", "NRRD0004\ndatafile: voxels.bin\n\n"),
+    ],
+)
+def test_the_data_file_counts_whatever_kind_the_header_is(
+    scan: Path, tmp_path: Path, name: str, header: str
+) -> None:
+    (tmp_path / name).write_text(header)
+    assert files_of(tmp_path / name) == [tmp_path / name, scan.with_name("voxels.bin")]
+
+
 def test_a_byte_that_moves_to_the_next_file_changes_the_content() -> None:
     assert digest_of([b"ab", b"c"]) != digest_of([b"a", b"bc"])
 
@@ -95,6 +110,12 @@ def test_everything_given_changes_the_key(place: int, value: Any) -> None:
     changed = [*DECISIVE]
     changed[place] = value
     assert scan_key(*changed) != scan_key(*DECISIVE)
+
+
+def test_a_recipe_given_is_not_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted, recipe = scan_key(*DECISIVE), recipe_digest()
+    monkeypatch.setattr(scan_keys, "recipe_digest", None)
+    assert scan_key(*DECISIVE, recipe=recipe) == wanted
 
 
 def test_the_format_changes_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
