@@ -119,7 +119,7 @@ def _grids(tables: LidcTables, luna16: Path, series_uids: Collection[str]) -> di
     from p2ch_luna.datasets.catalogue import index_scans
     from p2ch_luna.datasets.lidc_masks import check_spacing
 
-    if not any(luna16.glob("subset*")):
+    if not any(path.is_dir() or path.suffix == ".zip" for path in luna16.glob("subset*")):
         return {}  # the lists alone
     grids = {}
     for source in index_scans([luna16]).sources:

@@ -50,4 +50,4 @@ def test_every_figure_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
         assert 50 < found[f"highest memory of a worker, {storage}"] < 2000
     assert found["a prepared scan, raw"] > 1.5 * found["a prepared scan, blosc2"]
     assert 0 <= found["training waits for data"] < 100
-    assert len(figures) == 26
+    assert len(figures) == 25

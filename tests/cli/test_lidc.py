@@ -151,3 +151,12 @@ def test_a_resampled_scan_is_told_and_its_nodule_matched_otherwise(
     code, out, err = run("--luna16", tmp_path, "--json")
     assert (code, json.loads(out)["matched"]) == (0, 2)
     assert "is the scan resampled?; its header is not used" in err
+
+
+def test_luna16s_lists_are_enough(
+    folder: Path, run: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    (tmp_path / "annotations.csv").write_bytes((folder / "annotations.csv").read_bytes())
+    (tmp_path / "subsets.csv").write_text("seriesuid,subset\n")
+    code, out, _ = run("--luna16", tmp_path, "--json")
+    assert (code, json.loads(out)["nodules"]) == (0, 3)

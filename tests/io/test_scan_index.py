@@ -142,7 +142,7 @@ def test_a_folder_that_may_not_be_written_to_is_read_without_locks(
 ) -> None:
     query = Mock(side_effect=[sqlite3.OperationalError("disk I/O error"), []])
     monkeypatch.setattr(scan_index, "_query", query)
-    monkeypatch.setattr(scan_index.os, "access", lambda path, mode: path != index.folder)
+    monkeypatch.setattr(scan_index.os, "access", lambda path, _: path != index.folder)
     assert index.rows() == []
     assert query.call_args.args[1] == "immutable=1"
 
