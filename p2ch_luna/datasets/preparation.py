@@ -35,7 +35,7 @@ class Prepared:
     """A scan that is in the cache now."""
 
     source: ScanSource
-    n_bytes: int  # on disk
+    n_bytes: int  # on disk; 0 where it had to make room for another at once
     seconds: float | None  # of the work; None where it was in the cache already
     warning: str | None  # where no lungs were found
 
@@ -226,7 +226,12 @@ def _prepare(source: ScanSource, cache: ScanCache) -> Prepared:
     start = time.perf_counter()
     before = find_prepared(source, cache)  # by another process, while this one waited for it
     stored = before or prepare_source(source, cache)
-    size = 0 if stored.path is None else stored.path.stat().st_size
+    size = 0
+    if stored.path is not None:
+        with suppress(
+            FileNotFoundError
+        ):  # in a full cache it may have made room already, which is told later
+            size = stored.path.stat().st_size
     return Prepared(source, size, None if before else time.perf_counter() - start, stored.warning)
 
 

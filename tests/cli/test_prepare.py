@@ -8,12 +8,16 @@ import signal
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.datasets.preparation import Prepared
+from p2ch_luna.datasets.sources import ScanSource
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_ct, write_nodules
@@ -260,3 +264,34 @@ def test_a_cache_that_cannot_be_made_is_an_error(
     (tmp_path / "file").write_text("in the way")
     assert exit_code(str(luna16), "--cache", str(tmp_path / "file" / "cache")) == 1
     assert "expected a folder to keep scans in" in capsys.readouterr().err
+
+
+def test_scans_that_the_cache_does_not_keep_are_told(
+    luna16: Path, unbroken: tuple[Path, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of two scans it has room for one."""
+    room = 1.5 * max(len(content) for content in contents(unbroken[0]).values()) / 1e9
+    options = ("--subset", "1", "--cache-size", str(room), "--workers", "1")
+    assert exit_code(str(luna16), "--cache", str(tmp_path), *options) == 1
+    said = capsys.readouterr()
+    assert "scans     2 prepared: 2 now" in said.out
+    assert "scans: 1 of the 2 scans are not kept: they made room for others" in said.err
+    assert "wanted --cache-size 1 or more here and in `luna train`" in said.err
+    assert len(contents(tmp_path)) == 1
+
+
+def test_what_was_found_is_told_also_where_the_cache_fails_in_the_middle(
+    copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (copy / "subset1" / "1.2.10.raw").unlink()
+
+    def fail(sources: list[ScanSource], *_: object) -> Iterator[Prepared]:
+        yield Prepared(sources[0], 1_000_000, 2.0, None)
+        raise LunaError("scans: cannot be written: No space left on device")
+
+    monkeypatch.setattr("p2ch_luna.datasets.preparation.prepare_all", fail)
+    assert exit_code(str(copy), "--cache", str(tmp_path), "--subset", "1") == 1
+    said = capsys.readouterr()
+    assert "scans     1 prepared: 1 now, 0 before" in said.out
+    assert "1 problem\n" in said.out
+    assert said.err.splitlines()[-1] == "luna: error: scans: cannot be written: No space left on device"

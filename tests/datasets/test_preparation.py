@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p2ch_luna.datasets import preparation
 from p2ch_luna.datasets.catalogue import Problem
 from p2ch_luna.datasets.preparation import Prepared, dropped, misplaced, prepare_all
 from p2ch_luna.datasets.sources import ScanSource, prepare_source
@@ -18,7 +19,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_ct
-from p2ch_luna.io.scan_cache import ScanCache
+from p2ch_luna.io.scan_cache import ScanCache, StoredScan
 
 
 def chest(uid: str, lung_hu: int) -> CtVolume:
@@ -105,6 +106,23 @@ def test_a_scan_that_made_room_for_another_is_dropped(
     assert uids(dropped(prepared, cache), Prepared) == {"1.2.0"}
 
 
+def test_a_scan_that_makes_room_at_once_is_no_bad_one(
+    sources: list[ScanSource], cache: ScanCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where another worker stores its scan just then, and the cache is full."""
+
+    def prepare_and_drop(source: ScanSource, cache: ScanCache) -> StoredScan:
+        stored = prepare_source(source, cache)
+        (row,) = cache._index.rows()
+        cache._index.remove(row)
+        return stored
+
+    monkeypatch.setattr(preparation, "prepare_source", prepare_and_drop)
+    answer = preparation._attempt(preparation._Task(sources[0], waits=False), cache)
+    assert isinstance(answer, Prepared), answer
+    assert (answer.n_bytes, uids(dropped([answer], cache), Prepared)) == (0, {"1.2.0"})
+
+
 def test_the_recipe_is_worked_out_once_for_all_scans(
     sources: list[ScanSource], cache: ScanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,8 +176,6 @@ def test_a_cache_that_cannot_be_used_ends_all(sources: list[ScanSource], tmp_pat
 def test_an_error_of_any_kind_is_a_problem_with_its_line(
     sources: list[ScanSource], cache: ScanCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from p2ch_luna.datasets import preparation
-
     def fail(*_: object) -> None:
         raise ZeroDivisionError("no")
 
