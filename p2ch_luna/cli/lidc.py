@@ -107,32 +107,41 @@ def _evidence(
     from p2ch_luna.io import read_nodules
     from p2ch_luna.io.lidc_grids import read_crop_grids
 
+    headers, refused = _grids(tables, luna16, {n.series_uid for n in nodules}) if luna16 else ({}, {})
     return Evidence(
-        headers=_grids(tables, luna16, {n.series_uid for n in nodules}) if luna16 else {},
+        headers=headers,
+        refused=refused,
         excluded=read_nodules(excluded) if excluded else [],
         crops=read_crop_grids(crops) if crops else {},
     )
 
 
-def _grids(tables: LidcTables, luna16: Path, series_uids: Collection[str]) -> dict[str, ImageGeometry]:
-    """The grids of these series, from the headers of LUNA16's scans; what cannot be used is told."""
-    from p2ch_luna.datasets.catalogue import index_scans
-    from p2ch_luna.datasets.lidc_masks import check_spacing
+def _grids(
+    tables: LidcTables, luna16: Path, series_uids: Collection[str]
+) -> tuple[dict[str, ImageGeometry], dict[str, str]]:
+    """The grids of these series, from the headers of LUNA16's scans, and why others' cannot be used."""
+    from p2ch_luna.datasets.catalogue import index_scans, problem_of
+    from p2ch_luna.datasets.lidc_matching import check_grid
 
-    if not any(path.is_dir() or path.suffix == ".zip" for path in luna16.glob("subset*")):
-        return {}  # the lists alone
-    grids = {}
-    for source in index_scans([luna16]).sources:
-        if source.series_uid not in series_uids:
-            continue
-        try:
-            _, grid = source.grid()
-            check_spacing(tables, source.series_uid, grid)
-        except LunaError as error:
-            click.echo(f"luna: warning: {error}; its header is not used", err=True)
-            continue
-        grids[source.series_uid] = grid
-    return grids
+    try:
+        catalogue = index_scans([luna16])
+    except LunaError as error:  # the lists serve alone, but a folder given in error should be noticed
+        click.echo(f"luna: {error}; going on by the lists alone", err=True)
+        return {}, {}
+    grids, problems = {}, [p for p in catalogue.problems if p.series_uid in {"", *series_uids}]
+    for source in catalogue.sources:
+        if source.series_uid in series_uids:
+            try:
+                _, grid = source.grid()
+                check_grid(tables, source.series_uid, grid)
+                grids[source.series_uid] = grid
+            except LunaError as error:
+                problems.append(problem_of(source, error))
+    refused = {}
+    for problem in problems:
+        refused[problem.series_uid] = reason = problem.reason.removeprefix(f"{problem.series_uid}: ")
+        click.echo(f"luna: warning: {problem.where}: {reason}; it is not used", err=True)
+    return grids, refused
 
 
 def _figures(accounted: Sequence[Accounted]) -> dict[str, Any]:

@@ -66,12 +66,7 @@ def reader_masks(tables: LidcTables, annotation_ids: Sequence[int], native: Imag
     slices = [slice_numbers([o.z_mm for o in of_one], native) for of_one in outlines]
     points = np.concatenate([o.points_xy for of_one in outlines for o in of_one])
     numbers = np.concatenate(slices)
-    if numbers.min() < 0:
-        z_mm = min(o.z_mm for of_one in outlines for o in of_one)
-        raise LunaError(
-            f"{tables.series_of(annotation_ids[0])}: readers outlined a nodule at z {z_mm:g} mm, outside the "
-            "scan; expected the whole original series"
-        )
+    check_begin(tables.series_of(annotation_ids[0]), [o.z_mm for of_one in outlines for o in of_one], numbers)
     low = np.array([numbers.min(), points[:, 1].min(), points[:, 0].min()])
     high = np.array([numbers.max(), points[:, 1].max(), points[:, 0].max()]) + 1
     masks = np.zeros((len(outlines), *(high - low)), bool)
@@ -89,6 +84,16 @@ def check_spacing(tables: LidcTables, series_uid: str, native: ImageGeometry) ->
         raise LunaError(
             f"{series_uid}: pixels of {found[0]:g} x {found[1]:g} mm; expected {wanted:g} mm, on which "
             "LIDC's readers drew: is the scan resampled?"
+        )
+
+
+def check_begin(series_uid: str, z_mm: Sequence[float], numbers: NDArray[np.int64]) -> None:
+    """Raise LunaError where outlines at these z, in slices of these numbers, lie before the first slice."""
+    first = int(numbers.argmin())
+    if numbers[first] < 0:
+        raise LunaError(
+            f"{series_uid}: readers outlined a nodule at z {z_mm[first]:g} mm, outside the scan; "
+            "expected the whole original series"
         )
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2ch_luna.datasets.lidc_labels import LidcFinding, Match, finding_of, lidc_nodules, match_nodules
-from p2ch_luna.datasets.lidc_masks import slice_numbers
+from p2ch_luna.datasets.lidc_masks import check_begin, check_spacing, slice_numbers
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import ImageGeometry
 from p2ch_luna.io.lidc_tables import LidcTables
@@ -50,11 +50,13 @@ WHOLE_NODULE = Likeness(diameter_mm=1.0, diameter_share=0.15, z_mm=2.0, xy_mm=1.
 class Evidence:
     """What is known of where the scans' pixels lie, besides the readers' tables.
 
-    headers: series uid -> grid of the scan.    excluded: LUNA16's list.
+    headers: series uid -> grid of the scan.    refused: series uid -> why its header does not serve.
+    excluded: LUNA16's list.
     crops: series uid -> grids of the scan, one a crop; only the slices' places count, not their numbers.
     """
 
     headers: Mapping[str, ImageGeometry] = field(default_factory=dict)
+    refused: Mapping[str, str] = field(default_factory=dict)
     excluded: Sequence[Nodule] = ()
     crops: Mapping[str, Sequence[ImageGeometry]] = field(default_factory=dict)
 
@@ -74,7 +76,7 @@ def match_all(tables: LidcTables, nodules: Sequence[Nodule], evidence: Evidence)
 
     By the methods "nodules" and "slice" no origin is known, so distances are those that a shift in x and y
     leaves: of several nodules to each other, or of one in z alone.
-    Raises LunaError where a header cannot be that of the scan that the readers saw.
+    Raises LunaError where a header cannot be that of the scan that the readers saw (see `check_grid`).
     """
     of_series, excluded = defaultdict(list), defaultdict(list)
     for nodule in nodules:
@@ -91,13 +93,15 @@ def match_all(tables: LidcTables, nodules: Sequence[Nodule], evidence: Evidence)
 def _match_series(
     tables: LidcTables, uid: str, nodules: Sequence[Nodule], excluded: Sequence[Nodule], evidence: Evidence
 ) -> list[Accounted]:
+    refused = f"; its scan is not used: {evidence.refused[uid]}" if uid in evidence.refused else ""
     if reason := _impossible(tables, uid, evidence):
-        return [Accounted(Match(n, None, None), None, tables.patient_of(uid), reason) for n in nodules]
+        told = reason + refused
+        return [Accounted(Match(n, None, None), None, tables.patient_of(uid), told) for n in nodules]
     method, possible = _possible(tables, uid, nodules, excluded, evidence)
     tried = [(match_nodules(nodules, findings), findings) for findings in possible]
     matches, findings = max(tried, key=lambda found: _quality(found[0]))
     return [
-        Accounted(match, method, tables.patient_of(uid), _reason(match, method, findings))
+        Accounted(match, method, tables.patient_of(uid), _reason(match, method, findings, refused))
         for match in matches
     ]
 
@@ -120,13 +124,13 @@ def _quality(matches: Sequence[Match]) -> tuple[int, float]:
     return len(distances), -sum(distances)
 
 
-def _reason(match: Match, method: Method, findings: Sequence[LidcFinding]) -> str:
+def _reason(match: Match, method: Method, findings: Sequence[LidcFinding], refused: str) -> str:
     if match.finding is not None:
         return ""
     if METHODS[method].startswith("NO ORIGIN"):
-        return f"no origin, and none of {len(findings)} findings is like it in z and diameter"
+        return f"no origin, and none of {len(findings)} findings is like it in z and diameter{refused}"
     away = np.linalg.norm(np.subtract([f.center_xyz for f in findings], match.nodule.center_xyz), axis=1)
-    return f"the nearest of {len(findings)} findings is {away.min():.1f} mm away"
+    return f"the nearest of {len(findings)} findings is {away.min():.1f} mm away{refused}"
 
 
 def _possible(
@@ -165,6 +169,16 @@ def pixel_grid(tables: LidcTables, uid: str) -> ImageGeometry:
         raise ValueError(f"{uid}: no spacing in the tables")
     spacing = (scan.pixel_spacing_mm, scan.pixel_spacing_mm, scan.slice_spacing_mm)
     return ImageGeometry.axial(spacing, (0, 0, min(_z_mm(tables, uid))))
+
+
+def check_grid(tables: LidcTables, uid: str, grid: ImageGeometry) -> None:
+    """Raise LunaError where the readers of a series cannot have drawn on a grid.
+
+    Its pixels are of another size, its slices not axial, or they begin behind an outline.
+    """
+    check_spacing(tables, uid, grid)
+    if z_mm := _z_mm(tables, uid):
+        check_begin(uid, z_mm, slice_numbers(z_mm, grid))
 
 
 def covering(tables: LidcTables, uid: str, grid: ImageGeometry) -> ImageGeometry:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -150,7 +151,7 @@ def test_a_resampled_scan_is_told_and_its_nodule_matched_otherwise(
     write_ct(tmp_path / "subset0" / f"{LIDC_IDRI_0001}.mhd", resampled)
     code, out, err = run("--luna16", tmp_path, "--json")
     assert (code, json.loads(out)["matched"]) == (0, 2)
-    assert "is the scan resampled?; its header is not used" in err
+    assert "is the scan resampled?; it is not used" in err
 
 
 def test_luna16s_lists_are_enough(
@@ -160,3 +161,82 @@ def test_luna16s_lists_are_enough(
     (tmp_path / "subsets.csv").write_text("seriesuid,subset\n")
     code, out, _ = run("--luna16", tmp_path, "--json")
     assert (code, json.loads(out)["nodules"]) == (0, 3)
+
+
+@pytest.fixture
+def luna16(folder: Path, tmp_path: Path) -> Path:
+    """LUNA16's lists in a folder that may be written to."""
+    (tmp_path / "luna16").mkdir()
+    shutil.copy(folder / "annotations.csv", tmp_path / "luna16")
+    return tmp_path / "luna16"
+
+
+def test_a_list_of_excluded_findings_is_found_in_a_zip(
+    luna16: Path, shared_data: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    with zipfile.ZipFile(luna16 / "evaluationScript.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        name = "annotations_excluded.csv"
+        zipped.write(shared_data / "luna16" / name, f"evaluationScript/annotations/{name}")
+    assert "readers" in json.loads(run("--luna16", luna16, "--json")[1])["methods"]
+
+
+def test_a_scan_that_begins_above_an_outline_is_told(
+    luna16: Path, lidc_ct: CtVolume, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    cut = CtVolume(
+        lidc_ct.series_uid, lidc_ct.hu[-8:], lidc_ct.geometry.moved_to([len(lidc_ct.hu) - 8, 0, 0])
+    )
+    write_ct(luna16 / "subset0" / f"{LIDC_IDRI_0001}.mhd", cut)
+    code, out, err = run("--luna16", luna16, "--json")
+    assert (code, json.loads(out)["nodules"]) == (0, 3)
+    assert "outside the scan; expected the whole original series; it is not used" in err
+
+
+def test_why_a_header_is_not_used_is_a_reason(
+    luna16: Path, lidc_ct: CtVolume, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    """A nodule that is found in no other way either."""
+    write_nodules(luna16 / "annotations.csv", [Nodule(LIDC_IDRI_0001, (0.0, 0.0, 500.0), 5.0)])
+    resampled = CtVolume(lidc_ct.series_uid, lidc_ct.hu[:8], ImageGeometry.axial((1.0, 1.0, 2.5)))
+    write_ct(luna16 / "subset0" / f"{LIDC_IDRI_0001}.mhd", resampled)
+    assert run("--luna16", luna16, "-o", luna16 / "out.csv")[0] == 0
+    (row,) = csv.DictReader((luna16 / "out.csv").read_text().splitlines())
+    assert row["reason"].startswith("no origin, and none of 1 findings is like it in z and diameter; ")
+    assert "its scan is not used: pixels of 1 x 1 mm; expected 0.703125 mm" in row["reason"]
+
+
+def test_a_damaged_zip_of_scans_is_told(luna16: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    (luna16 / "subset3.zip").write_bytes(b"PK no zip")
+    code, _, err = run("--luna16", luna16)
+    assert code == 0
+    assert "subset3.zip: damaged or cut short: File is not a zip file" in err
+
+
+def test_a_scan_without_its_data_is_told(
+    luna16: Path, folder: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    (luna16 / "subset0").mkdir()
+    shutil.copy(folder / "subset0" / f"{LIDC_IDRI_0001}.mhd", luna16 / "subset0")
+    _, _, err = run("--luna16", luna16)
+    assert f"{LIDC_IDRI_0001}.raw' is not there; expected it beside the header; it is not used" in err
+
+
+def test_scans_in_no_subset_are_read(
+    luna16: Path, folder: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    for path in (folder / "subset0").iterdir():
+        shutil.copy(path, luna16)
+    assert "header" in json.loads(run("--luna16", luna16, "--json")[1])["methods"]
+
+
+def test_a_subset_without_scans_is_told(luna16: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    (luna16 / "subset0").mkdir()
+    code, _, err = run("--luna16", luna16)
+    assert code == 0
+    assert "no scan there; wanted a file or a folder of .mhd" in err
+
+
+def test_luna16s_folder_must_be_one(luna16: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, err = run("--luna16", luna16 / "annotations.csv")
+    assert code == 1
+    assert "annotations.csv: not a folder; expected LUNA16's, with annotations.csv in it" in err

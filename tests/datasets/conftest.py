@@ -1,6 +1,8 @@
-"""A lung of even air and nodules that are balls: every voxel's value is known."""
+"""A lung of even air, nodules that are balls, readings that are drawn: every voxel's value is known."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -9,7 +11,10 @@ from p2ch_luna.datasets.implant import Implantable, make_implantable
 from p2ch_luna.datasets.scans import LabelledScan, label_scan
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io.lidc import NoduleCrop
+from p2ch_luna.io.lidc_tables import Drawn, LidcAnnotation, LidcScan, LidcTables, Outline, tables_of
 from p2ch_luna.lungs import PreparedCt
+
+UNRATED = (None,) * 9
 
 
 def ball(shape: tuple[int, int, int], center: tuple[float, float, float], radius: float) -> np.ndarray:
@@ -48,3 +53,25 @@ def prepared() -> PreparedCt:
 @pytest.fixture
 def scan(prepared: PreparedCt) -> LabelledScan:
     return label_scan(prepared, [])
+
+
+@pytest.fixture
+def drawn() -> Callable[..., LidcTables]:
+    """Makes tables of one series, 1.2.3: the outlines of each annotation, and their ratings if there are any.
+
+    Pixels of 0.5 mm, slices of 2 mm; annotations are numbered 10, 20, 30 …
+    """
+
+    def call(
+        *annotations: Sequence[Outline], ratings: Sequence[tuple[int | None, ...]] | None = None
+    ) -> LidcTables:
+        rated = ratings or [UNRATED] * len(annotations)
+        return tables_of(
+            [LidcScan(1, "1.2.3", "P", 0.5, 2.0, 2.0)],
+            [
+                Drawn(1, LidcAnnotation(10 * k, "a", of_one), outlines)
+                for k, (outlines, of_one) in enumerate(zip(annotations, rated, strict=True), start=1)
+            ],
+        )
+
+    return call

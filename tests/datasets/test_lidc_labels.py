@@ -1,5 +1,5 @@
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,15 +19,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule, Point
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import read_nodules
-from p2ch_luna.io.lidc_tables import (
-    Drawn,
-    LidcAnnotation,
-    LidcScan,
-    LidcTables,
-    Outline,
-    load_lidc_tables,
-    tables_of,
-)
+from p2ch_luna.io.lidc_tables import LidcTables, Outline, load_lidc_tables
 
 SERIES = "1.2.3"
 NATIVE = ImageGeometry.axial((0.5, 0.5, 2.0), (-100.0, -80.0, -300.0))
@@ -48,20 +40,6 @@ def square(x: int, y: int, side: int = 7, slices: Sequence[int] = (2,)) -> list[
     return [Outline(-300.0 + 2 * k, True, ring(x, y, side)) for k in slices]
 
 
-def drawn(
-    *annotations: Sequence[Outline], ratings: Sequence[tuple[int | None, ...]] | None = None
-) -> LidcTables:
-    """One series; annotations are numbered 10, 20, 30 …"""
-    rated = ratings or [UNRATED] * len(annotations)
-    return tables_of(
-        [LidcScan(1, SERIES, "P", 0.5, 2.0, 2.0)],
-        [
-            Drawn(1, LidcAnnotation(10 * k, "a", of_one), outlines)
-            for k, (outlines, of_one) in enumerate(zip(annotations, rated, strict=True), start=1)
-        ],
-    )
-
-
 def joined(tables: LidcTables) -> list[tuple[int, ...]]:
     return join_annotations(tables, tables.annotation_id.tolist(), NATIVE)
 
@@ -70,80 +48,84 @@ def finding(xyz: Point, *, readers: int = 4, diameter_mm: float = 5.0, uid: str 
     return LidcFinding(uid, xyz, diameter_mm, tuple(range(readers)), readers, Ratings())
 
 
-def test_outlines_at_one_place_are_one_nodule() -> None:
+def test_outlines_at_one_place_are_one_nodule(drawn: Callable[..., LidcTables]) -> None:
     assert joined(drawn(square(10, 10), square(11, 10), square(30, 30))) == [(10, 20), (30,)]
 
 
 @pytest.mark.parametrize(("gap", "wanted"), [(4, [(10, 20)]), (5, [(10,), (20,)])])
-def test_outlines_as_near_as_the_next_slice_are_joined(gap: int, wanted: list[tuple[int, ...]]) -> None:
+def test_outlines_as_near_as_the_next_slice_are_joined(
+    drawn: Callable[..., LidcTables], gap: int, wanted: list[tuple[int, ...]]
+) -> None:
     """Pixels of 0.5 mm, slices of 2 mm."""
     assert joined(drawn(square(10, 10, 5), square(14 + gap, 10, 5))) == wanted
 
 
 @pytest.mark.parametrize(("k", "wanted"), [(3, [(10, 20)]), (4, [(10,), (20,)])])
-def test_outlines_in_neighbouring_slices_are_joined(k: int, wanted: list[tuple[int, ...]]) -> None:
+def test_outlines_in_neighbouring_slices_are_joined(
+    drawn: Callable[..., LidcTables], k: int, wanted: list[tuple[int, ...]]
+) -> None:
     assert joined(drawn(square(10, 10), square(10, 10, slices=[k]))) == wanted
 
 
-def test_outlines_may_be_linked_by_another() -> None:
+def test_outlines_may_be_linked_by_another(drawn: Callable[..., LidcTables]) -> None:
     assert joined(drawn(square(10, 10), square(30, 10), square(15, 12, 18))) == [(10, 20, 30)]
 
 
-def test_two_nodules_that_touch_are_parted_by_overlap() -> None:
+def test_two_nodules_that_touch_are_parted_by_overlap(drawn: Callable[..., LidcTables]) -> None:
     """Three readers outline each of two neighbours, one of them only the middle: 25 of 49 pixels."""
     left, middle, right = square(10, 10, 9), square(11, 11, 7), square(19, 10, 9)
     assert joined(drawn(left, right, middle, right, left, right)) == [(10, 30, 50), (20, 40, 60)]
 
 
-def test_four_readers_are_never_parted() -> None:
+def test_four_readers_are_never_parted(drawn: Callable[..., LidcTables]) -> None:
     assert joined(drawn(square(10, 10, 9), square(19, 10, 9), square(28, 10, 9))) == [(10, 20, 30)]
 
 
-def test_five_that_are_alike_stay_together() -> None:
+def test_five_that_are_alike_stay_together(drawn: Callable[..., LidcTables]) -> None:
     assert joined(drawn(*[square(10 + k % 2, 10, 21) for k in range(5)])) == [(10, 20, 30, 40, 50)]
 
 
-def test_a_diameter_is_that_of_the_sphere_of_the_volume() -> None:
+def test_a_diameter_is_that_of_the_sphere_of_the_volume(drawn: Callable[..., LidcTables]) -> None:
     """Inside: 5 x 5 pixels of 0.5 mm in 4 slices of 2 mm, so 50 mm3."""
     (nodule,) = lidc_nodules(drawn(square(10, 10, 7, range(2, 6))), SERIES, NATIVE)
     assert math.pi / 6 * nodule.diameter_mm**3 == pytest.approx(50)
 
 
-def test_a_diameter_is_the_mean_of_the_readers() -> None:
+def test_a_diameter_is_the_mean_of_the_readers(drawn: Callable[..., LidcTables]) -> None:
     tables = drawn(square(10, 10, 7), square(10, 10, 9))  # 12.5 and 24.5 mm3
     (nodule,) = lidc_nodules(tables, SERIES, NATIVE)
     wanted = sum((6 * volume / math.pi) ** (1 / 3) for volume in (12.5, 24.5)) / 2
     assert nodule.diameter_mm == pytest.approx(wanted)
 
 
-def test_a_centre_is_the_mean_of_the_readers() -> None:
+def test_a_centre_is_the_mean_of_the_readers(drawn: Callable[..., LidcTables]) -> None:
     """Squares of 7 pixels from (10, 20) and (12, 20), so centres at columns 13 and 15, row 23, slice 2."""
     (nodule,) = lidc_nodules(drawn(square(10, 20), square(12, 20)), SERIES, NATIVE)
     assert nodule.center_xyz == pytest.approx((-100 + 14 * 0.5, -80 + 23 * 0.5, -300 + 2 * 2))
 
 
-def test_a_centre_respects_the_direction() -> None:
+def test_a_centre_respects_the_direction(drawn: Callable[..., LidcTables]) -> None:
     """Columns run to the right and rows to the front."""
     turned = ImageGeometry(NATIVE.origin_xyz, NATIVE.spacing_xyz, np.diag([-1.0, -1.0, 1.0]))
     (nodule,) = lidc_nodules(drawn(square(10, 20)), SERIES, turned)
     assert nodule.center_xyz == pytest.approx((-100 - 13 * 0.5, -80 - 23 * 0.5, -296))
 
 
-def test_an_outline_around_nothing_counts_by_its_points() -> None:
+def test_an_outline_around_nothing_counts_by_its_points(drawn: Callable[..., LidcTables]) -> None:
     line = [Outline(-296.0, True, np.array([[10, 20], [12, 20]], np.int16))]
     (nodule,) = lidc_nodules(drawn(line), SERIES, NATIVE)
     assert nodule.center_xyz == pytest.approx((-100 + 11 * 0.5, -80 + 20 * 0.5, -296))
     assert nodule.diameter_mm == 0
 
 
-def test_ratings_are_means_of_those_who_rated() -> None:
+def test_ratings_are_means_of_those_who_rated(drawn: Callable[..., LidcTables]) -> None:
     ratings = [(1, *UNRATED[:7], 3), (2, *UNRATED[:7], None), (5, *UNRATED[:7], 4)]
     (nodule,) = lidc_nodules(drawn(*[square(10, 10)] * 3, ratings=ratings), SERIES, NATIVE)
     assert (nodule.ratings.subtlety, nodule.ratings.malignancy) == (8 / 3, 3.5)
     assert nodule.ratings.texture is None
 
 
-def test_a_nodule_names_its_annotations() -> None:
+def test_a_nodule_names_its_annotations(drawn: Callable[..., LidcTables]) -> None:
     tables = drawn(square(30, 30), square(10, 10), square(30, 30))
     nodules = lidc_nodules(tables, SERIES, NATIVE)
     assert [(n.series_uid, n.annotation_ids, n.readers) for n in nodules] == [

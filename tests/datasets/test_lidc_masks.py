@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -14,15 +14,7 @@ from p2ch_luna.datasets.lidc_masks import (
 )
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.io.lidc_tables import (
-    Drawn,
-    LidcAnnotation,
-    LidcScan,
-    LidcTables,
-    Outline,
-    load_lidc_tables,
-    tables_of,
-)
+from p2ch_luna.io.lidc_tables import LidcTables, Outline, load_lidc_tables
 
 SERIES = "1.2.3"
 NATIVE = ImageGeometry.axial((0.5, 0.5, 2.0), (-100.0, -80.0, -300.0))
@@ -36,15 +28,6 @@ def ring(x: int, y: int, width: int, height: int) -> NDArray[np.int16]:
     points = [(k, y) for k in range(x, right)] + [(right, k) for k in range(y, low)]
     points += [(k, low) for k in range(right, x, -1)] + [(x, k) for k in range(low, y, -1)]
     return np.array([*points, (x, y)], np.int16)
-
-
-def drawn(*readers: Sequence[Outline]) -> LidcTables:
-    """One series with an annotation a reader, numbered from 1."""
-    ratings = (None,) * 9
-    return tables_of(
-        [LidcScan(1, SERIES, "P", 0.5, 2.0, 2.0)],
-        [Drawn(1, LidcAnnotation(k, "a", ratings), outlines) for k, outlines in enumerate(readers, start=1)],
-    )
 
 
 def full(found: NoduleMask | None, shape: tuple[int, ...]) -> NDArray[np.bool_]:
@@ -90,22 +73,22 @@ def test_what_an_outline_goes_round_is_not_inside() -> None:
 
 
 @pytest.mark.parametrize("hole_first", [False, True])
-def test_a_hole_is_cut_out(hole_first: bool) -> None:
+def test_a_hole_is_cut_out(drawn: Callable[..., LidcTables], hole_first: bool) -> None:
     outlines = [Outline(-296.0, True, ring(10, 10, 7, 7)), Outline(-296.0, False, ring(12, 12, 3, 3))]
-    masks = reader_masks(drawn(outlines[::-1] if hole_first else outlines), [1], NATIVE).masks
+    masks = reader_masks(drawn(outlines[::-1] if hole_first else outlines), [10], NATIVE).masks
     assert masks.sum() == 25 - 1
     assert not masks[0, 0, 3, 3]
 
 
-def test_a_hole_is_cut_out_of_its_slice_alone() -> None:
+def test_a_hole_is_cut_out_of_its_slice_alone(drawn: Callable[..., LidcTables]) -> None:
     outlines = [Outline(z, True, ring(10, 10, 7, 7)) for z in (-296.0, -294.0)]
     hole = Outline(-294.0, False, ring(12, 12, 3, 3))
-    masks = reader_masks(drawn([*outlines, hole]), [1], NATIVE).masks
+    masks = reader_masks(drawn([*outlines, hole]), [10], NATIVE).masks
     assert masks.sum(axis=(2, 3)).tolist() == [[25, 24]]
 
 
-def test_the_box_begins_at_slice_row_and_column() -> None:
-    readers = reader_masks(drawn([Outline(-296.0, True, ring(10, 20, 5, 4))]), [1], NATIVE)
+def test_the_box_begins_at_slice_row_and_column(drawn: Callable[..., LidcTables]) -> None:
+    readers = reader_masks(drawn([Outline(-296.0, True, ring(10, 20, 5, 4))]), [10], NATIVE)
     assert readers.start_irc.tolist() == [2, 20, 10]  # z -296 is 2 slices of 2 mm above -300
     assert readers.masks.shape == (1, 1, 4, 5)
 
@@ -125,36 +108,36 @@ def test_slices_that_are_not_axial_are_refused() -> None:
         slice_numbers([0.0], sagittal)
 
 
-def test_a_resampled_scan_is_refused() -> None:
+def test_a_resampled_scan_is_refused(drawn: Callable[..., LidcTables]) -> None:
     with pytest.raises(LunaError, match=r"1.2.3: pixels of 1 x 1 mm; expected 0.5 mm, on which LIDC's"):
-        reader_masks(drawn([Outline(0.0, True, ring(0, 0, 5, 5))]), [1], ImageGeometry.axial())
+        reader_masks(drawn([Outline(0.0, True, ring(0, 0, 5, 5))]), [10], ImageGeometry.axial())
 
 
-def test_an_outline_before_the_first_slice_is_refused() -> None:
+def test_an_outline_before_the_first_slice_is_refused(drawn: Callable[..., LidcTables]) -> None:
     with pytest.raises(LunaError, match=r"1.2.3: readers outlined a nodule at z -302 mm, outside the scan"):
-        reader_masks(drawn([Outline(-302.0, True, ring(0, 0, 5, 5))]), [1], NATIVE)
+        reader_masks(drawn([Outline(-302.0, True, ring(0, 0, 5, 5))]), [10], NATIVE)
 
 
 @pytest.mark.parametrize(("n_readers", "wanted"), [(1, 9), (2, 9), (3, 0), (4, 0)])
-def test_half_of_the_readers_is_enough(n_readers: int, wanted: int) -> None:
+def test_half_of_the_readers_is_enough(drawn: Callable[..., LidcTables], n_readers: int, wanted: int) -> None:
     """One reader outlines the nodule, the others something a row of pixels wide."""
     line = ring(10, 10, 5, 2)
     first = [Outline(-296.0, True, ring(10, 10, 5, 5))]
     tables = drawn(first, *[[Outline(-296.0, True, line)]] * (n_readers - 1))
-    found = consensus_mask(tables, range(1, n_readers + 1), NATIVE, NATIVE, (10, 40, 40))
+    found = consensus_mask(tables, range(10, 10 * n_readers + 1, 10), NATIVE, NATIVE, (10, 40, 40))
     assert full(found, (10, 40, 40)).sum() == wanted
 
 
-def test_more_agreement_may_be_asked_for() -> None:
+def test_more_agreement_may_be_asked_for(drawn: Callable[..., LidcTables]) -> None:
     tables = drawn(*[[Outline(-296.0, True, ring(10, 10, size, 5))] for size in (5, 5, 9, 9)])
     for agreement, wanted in ((0.5, 3 * 7), (0.75, 3 * 3)):
-        found = consensus_mask(tables, [1, 2, 3, 4], NATIVE, NATIVE, (10, 40, 40), agreement)
+        found = consensus_mask(tables, [10, 20, 30, 40], NATIVE, NATIVE, (10, 40, 40), agreement)
         assert full(found, (10, 40, 40)).sum() == wanted
 
 
-def test_on_the_native_grid_the_mask_is_the_native_one() -> None:
+def test_on_the_native_grid_the_mask_is_the_native_one(drawn: Callable[..., LidcTables]) -> None:
     tables = drawn([Outline(-296.0, True, ring(10, 20, 5, 4))])
-    found = consensus_mask(tables, [1], NATIVE, NATIVE, (10, 40, 40))
+    found = consensus_mask(tables, [10], NATIVE, NATIVE, (10, 40, 40))
     assert found is not None
     assert found.start_irc == (2, 21, 11)
     assert found.mask.shape == (1, 2, 3)
@@ -162,13 +145,13 @@ def test_on_the_native_grid_the_mask_is_the_native_one() -> None:
 
 
 @pytest.fixture
-def tilted() -> NDArray[np.float64]:
+def tilted(drawn: Callable[..., LidcTables]) -> NDArray[np.float64]:
     """(N, 3) mm from its middle, on a straight grid: a box of 10 x 20 x 20 mm, drawn on a tilted one."""
     tilt = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
     native = ImageGeometry(np.array([10.0, 20.0, -300.0]), np.array([0.5, 0.5, 2.0]), tilt)
     tables = drawn([Outline(-296.0 + 2 * k, True, ring(100, 60, 22, 42)) for k in range(10)])
     grid = ImageGeometry.axial(origin_xyz=native.to_xyz([6.5, 80.5, 110.5]) - 20.3)
-    found = full(consensus_mask(tables, [1], native, grid, (41, 41, 41)), (41, 41, 41))
+    found = full(consensus_mask(tables, [10], native, grid, (41, 41, 41)), (41, 41, 41))
     return np.argwhere(found)[:, ::-1] - 20.3
 
 
@@ -186,10 +169,10 @@ def test_a_tilted_mask_keeps_its_direction(tilted: NDArray[np.float64]) -> None:
     assert 9.5 < np.abs(along_rows).max() <= 10
 
 
-def test_a_mask_outside_the_grid_is_none() -> None:
+def test_a_mask_outside_the_grid_is_none(drawn: Callable[..., LidcTables]) -> None:
     tables = drawn([Outline(-296.0, True, ring(10, 20, 5, 4))])
     far = ImageGeometry.axial(origin_xyz=(500, 500, 500))
-    assert consensus_mask(tables, [1], NATIVE, far, (20, 20, 20)) is None
+    assert consensus_mask(tables, [10], NATIVE, far, (20, 20, 20)) is None
 
 
 def test_a_mask_at_the_border_is_cut() -> None:
@@ -213,9 +196,9 @@ def test_a_speck_outside_the_grid_is_none() -> None:
     assert carry_over(np.ones((1, 1, 1), bool), box, ImageGeometry.axial(), (9, 9, 9)) is None
 
 
-def test_nothing_agreed_upon_is_none() -> None:
+def test_nothing_agreed_upon_is_none(drawn: Callable[..., LidcTables]) -> None:
     assert (
-        consensus_mask(drawn([Outline(-296.0, True, ring(0, 0, 2, 2))]), [1], NATIVE, NATIVE, (9, 9, 9))
+        consensus_mask(drawn([Outline(-296.0, True, ring(0, 0, 2, 2))]), [10], NATIVE, NATIVE, (9, 9, 9))
         is None
     )
 

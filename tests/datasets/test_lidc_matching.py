@@ -1,4 +1,5 @@
 import csv
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 
 from p2ch_luna.datasets.lidc_labels import consensus_mask, finding_of, lidc_nodules
-from p2ch_luna.datasets.lidc_matching import Evidence, covering, match_all, pixel_grid
+from p2ch_luna.datasets.lidc_matching import Evidence, check_grid, covering, match_all, pixel_grid
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import read_nodules
@@ -112,6 +114,42 @@ def test_how_far_the_nearest_is_is_told(tables: LidcTables) -> None:
     (found,) = match_all(tables, [nodule], Evidence(headers={SEVERAL: grid}))
     assert found.match.finding is None
     assert found.reason.startswith("the nearest of ")
+
+
+def test_why_a_scan_is_not_used_is_told_of_what_is_not_found(tables: LidcTables) -> None:
+    grid = placed(tables)
+    (found, other) = annotated(tables, grid)[:2]
+    lost = replace(other, center_xyz=(0.0, 0.0, 900.0))
+    evidence = Evidence(refused={SEVERAL: "too short"}, crops={SEVERAL: [grid]})
+    reasons = [a.reason for a in match_all(tables, [found, lost], evidence)]
+    assert reasons[0] == ""
+    assert reasons[1].endswith(" mm away; its scan is not used: too short")
+
+
+def test_why_a_scan_is_not_used_is_told_where_nothing_can_be_found(tables: LidcTables) -> None:
+    evidence = Evidence(refused={"1.2.3": "too short"})
+    (found,) = match_all(tables, [Nodule("1.2.3", (0, 0, 0), 5.0)], evidence)
+    assert found.reason == "its series is not in the tables; its scan is not used: too short"
+
+
+def test_the_grid_that_the_readers_saw_is_taken(tables: LidcTables) -> None:
+    check_grid(tables, SEVERAL, placed(tables))
+
+
+@pytest.mark.parametrize(
+    ("turned", "told"),
+    [
+        (lambda grid: grid.moved_to([1, 0, 0]), "outside the scan; expected the whole original series"),
+        (lambda grid: replace(grid, spacing_xyz=grid.spacing_xyz * 1.02), "is the scan resampled"),
+        (lambda grid: replace(grid, direction=grid.direction[[2, 0, 1]]), "expected axial ones"),
+    ],
+    ids=["cut", "resampled", "sagittal"],
+)
+def test_another_grid_is_refused(
+    tables: LidcTables, turned: Callable[[ImageGeometry], ImageGeometry], told: str
+) -> None:
+    with pytest.raises(LunaError, match=told):
+        check_grid(tables, SEVERAL, turned(placed(tables)))
 
 
 def test_a_series_of_other_patients_is_accounted_for(tables: LidcTables) -> None:

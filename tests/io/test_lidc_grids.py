@@ -8,20 +8,6 @@ from p2ch_luna.geometry import ImageGeometry
 from p2ch_luna.io.lidc_grids import read_crop_grids
 from p2ch_luna.io.volumes import write_mask
 
-HEADER = """ObjectType = Image
-NDims = 3
-BinaryData = True
-BinaryDataByteOrderMSB = False
-CompressedData = False
-TransformMatrix = 1 0 0 0 1 0 0 0 1
-Offset = {offset} -160 -300
-CenterOfRotation = 0 0 0
-ElementSpacing = 0.7 0.7 2.5
-DimSize = 512 512 120
-ElementType = MET_SHORT
-ElementDataFile = scan.raw
-"""
-
 
 @pytest.fixture
 def crops(tmp_path: Path) -> Path:
