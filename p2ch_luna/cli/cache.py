@@ -72,8 +72,13 @@ def verify(cache_folder: Path | None) -> None:
 
 
 def _open(cache_folder: Path | None) -> ScanCache:
+    """The store that is there: none is made to be looked at. Its own folder will do too."""
     from p2ch_luna.io.scan_cache import ScanCache
 
+    if cache_folder is not None and cache_folder.name == "scans" and (cache_folder / "cache.db").is_file():
+        cache_folder = cache_folder.parent
+    if cache_folder is not None and not (cache_folder / "scans").is_dir():
+        raise LunaError(f"{cache_folder}: no cache there; expected the folder given to --cache before")
     return ScanCache(cache_folder)
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from p2ch_luna.findings import Nodule
     from p2ch_luna.io.scan_cache import ScanCache
 
+LONG_UID = 20  # characters; a shorter one stands in other words too
 _FAILED = 1
 
 
@@ -199,9 +200,9 @@ def _table(problems: Sequence[Problem], paths: Sequence[Path]) -> str:
     """Series uid, place and what is wrong; a line each."""
 
     def short(text: str, uid: str) -> str:
-        for path in paths:
-            text = text.replace(f"{path}/", "")
-        return text.replace(uid, "…") if uid else text
+        if len(paths) == 1:  # else it tells two places apart
+            text = text.replace(f"{paths[0]}/", "")
+        return text.replace(uid, "…") if len(uid) > LONG_UID else text
 
     heads = ("series uid", "where", "what is wrong")
     rows = [

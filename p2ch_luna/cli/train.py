@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def train(
     if (config is None) == (resume is None):
         raise click.UsageError("wanted a CONFIG to start a run, or --resume RUN to go on with one; not both")
     from p2ch_luna.training.fit import fit
-    from p2ch_luna.training.run_dir import new_run_dir, save_config
+    from p2ch_luna.training.run_dir import SPLIT, new_run_dir, save_config
 
     run_config = _config(config, overrides, resume)
     use_threads(threads)
@@ -79,8 +80,13 @@ def train(
     if resume is None:
         save_config(run, run_config.model_dump(mode="json"))
     click.echo(f"run: {run}    (tensorboard --logdir {run.parent})", err=True)
-    with progress() as stages:
-        model = fit(run_config, run, target, _Shown(stages), cache, resume=resume is not None)
+    try:
+        with progress() as stages:
+            model = fit(run_config, run, target, _Shown(stages), cache, resume=resume is not None)
+    except LunaError:
+        if resume is None and not (run / SPLIT).exists():  # it never began: nothing to resume
+            shutil.rmtree(run)
+        raise
     click.echo(str(model))
 
 

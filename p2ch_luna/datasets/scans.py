@@ -79,8 +79,14 @@ class LabelledScan:
         return crop_around(self.stored.lung, center_irc, shape_irc, 0)
 
     def crop_labels(self, center_irc: ArrayLike, shape_irc: Sequence[int]) -> Labels:
-        """The same crop of the labels, painted now; a nodule covers what is unsure."""
-        return self.paint(self.nodules, center_irc, shape_irc, self.unsure)
+        """The same crop of the labels, painted now; a nodule covers what is unsure, and outside all is."""
+        labels = self.paint(self.nodules, center_irc, shape_irc, self.unsure)
+        start = crop_start(center_irc, shape_irc)
+        for axis, (first, n, side) in enumerate(zip(start.tolist(), self.shape, shape_irc, strict=True)):
+            along = np.moveaxis(labels, axis, 0)  # a view
+            along[: max(0, -first)] = UNSURE
+            along[min(max(0, n - first), side) :] = UNSURE
+        return labels
 
     def paint(
         self,

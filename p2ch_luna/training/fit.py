@@ -112,8 +112,8 @@ def fit(
     _seed(config.seed)
     task = TASKS[config.task]
     sides = load_sides(config.data, cache, listener)
-    run_dir.keep_split(run, _split(config.data, sides), resume=resume)
     train, validation = _samples(config, task, sides, device)
+    run_dir.keep_split(run, _split(config.data, sides), resume=resume)
     state = _start(config, device)
     if resume:
         state.load(run / run_dir.LAST, device)

@@ -57,7 +57,24 @@ def test_info_as_json_tells_every_scan(
     assert found["n_bytes"] == sum(entry.n_bytes for entry in store.entries())
 
 
+@pytest.mark.parametrize("command", ["info", "clear", "verify"])
+def test_no_store_is_made_to_be_looked_at(
+    tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert luna(command, "--cache", tmp_path / "none") == 1
+    assert "none: no cache there; expected the folder given to --cache" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_stores_own_folder_will_do_too(
+    store: ScanCache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert luna("info", "--cache", store.folder) == 0
+    assert f"{tmp_path / 'scans'}: 2 scan(s)" in capsys.readouterr().out
+
+
 def test_info_of_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ScanCache(tmp_path)
     assert luna("info", "--cache", tmp_path) == 0
     assert "0 scan(s), 0 MB" in capsys.readouterr().out
 

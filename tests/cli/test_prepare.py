@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.cli.prepare import _table
+from p2ch_luna.datasets.catalogue import Problem
 from p2ch_luna.datasets.preparation import Prepared
 from p2ch_luna.datasets.sources import ScanSource
 from p2ch_luna.errors import LunaError
@@ -186,9 +188,10 @@ def test_a_bad_scan_is_listed_and_the_others_are_prepared(
     assert exit_code(str(copy), "--cache", str(tmp_path), "--subset", "1-2") == 1
     assert capsys.readouterr().out.split("\n\n")[1].splitlines() == [
         "2 problems",
-        "series uid  where          what is wrong",
-        "1.2.11      subset1/….mhd  its data file '….raw' is not there; expected it beside the header",
-        "1.2.10      subset1/….mhd  subset1/….raw: 5 bytes; expected 73728 by its header: "
+        "series uid  where               what is wrong",
+        "1.2.11      subset1/1.2.11.mhd  its data file '1.2.11.raw' is not there; "
+        "expected it beside the header",
+        "1.2.10      subset1/1.2.10.mhd  subset1/1.2.10.raw: 5 bytes; expected 73728 by its header: "
         "the file is cut short",
     ]
     assert {entry.series_uid for entry in ScanCache(tmp_path).entries()} == {"1.2.20", "1.2.21"}
@@ -211,7 +214,7 @@ def test_a_uid_that_is_not_listed_is_not_prepared(
 ) -> None:
     (copy / "seriesuids.csv").write_text("\n".join(uid for uid in UIDS if uid != "1.2.20"))
     assert exit_code(str(copy), "--cache", str(tmp_path), "--subset", "2") == 1
-    assert "1.2.20      subset2/….mhd  its series uid is not in LUNA16's list" in capsys.readouterr().out
+    assert "1.2.20      subset2/1.2.20.mhd  its series uid is not in LUNA16's list" in capsys.readouterr().out
 
 
 def test_a_place_outside_its_scan_is_listed_and_the_scan_is_prepared(
@@ -295,3 +298,13 @@ def test_what_was_found_is_told_also_where_the_cache_fails_in_the_middle(
     assert "scans     1 prepared: 1 now, 0 before" in said.out
     assert "1 problem\n" in said.out
     assert said.err.splitlines()[-1] == "luna: error: scans: cannot be written: No space left on device"
+
+
+def test_only_a_long_uid_is_shortened_and_no_path_of_two() -> None:
+    uid = "1.3.6.1.4.1.14519.5.2.1.6279.6001"
+    row = Problem(uid, f"LUNA16/{uid}.mhd", "cut short")
+    assert _table([row], [Path("LUNA16")]).splitlines()[-1] == f"{uid}  ….mhd  cut short"
+    twice = Problem("a", "x/a.mhd and y/a.mhd", "at 2 places")
+    assert _table([twice], [Path("x"), Path("y")]).splitlines()[-1].split() == [
+        "a", "x/a.mhd", "and", "y/a.mhd", "at", "2", "places",
+    ]  # fmt: skip

@@ -43,6 +43,7 @@ def test_a_missing_host_is_named(smoke: Path, tmp_path: Path, capsys: pytest.Cap
         == 1
     )
     assert "no.mha: no such file or folder" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []  # a run that never began leaves no folder
 
 
 def test_a_resumed_run_keeps_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

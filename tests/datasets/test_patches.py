@@ -49,7 +49,7 @@ def test_a_sample_has_the_shape_asked_for(implants: LungPatches) -> None:
 
 def test_the_mask_is_where_the_nodule_is_bright(implants: LungPatches) -> None:
     samples = [dataset(implants)[pick(i)] for i in range(24)]
-    inside = torch.cat([s.hu[s.labels > 0] for s in samples])
+    inside = torch.cat([s.hu[(s.labels > 0) & (s.labels != UNSURE)] for s in samples])
     assert len(inside) > 1000
     assert (inside > -650).float().mean() > 0.95  # 100 HU, less at the edge, shared with lung
 
@@ -76,7 +76,15 @@ def test_workers_do_not_change_the_batches(implants: LungPatches, scan: Labelled
 
 
 def test_lung_patches_without_implants_hold_no_nodule(scan: LabelledScan) -> None:
-    assert not any(dataset(LungPatches([scan]))[pick(i)].labels.any() for i in range(8))
+    labels = torch.stack([dataset(LungPatches([scan]))[pick(i)].labels for i in range(8)])
+    assert set(labels.unique().tolist()) <= {0, UNSURE}
+
+
+def test_no_implant_crosses_the_end_of_the_scan(implants: LungPatches) -> None:
+    for i in range(40):
+        sample = dataset(implants)[pick(i)]
+        outside = sample.hu == -1000  # the scan itself has no such voxel
+        assert set(sample.labels[outside].tolist()) <= {UNSURE}
 
 
 def test_there_is_nothing_to_implant_without_nodules(scan: LabelledScan) -> None:

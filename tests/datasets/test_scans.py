@@ -117,6 +117,15 @@ def test_places_in_nodules_and_at_unsure_ones_are_labelled(prepared: PreparedCt)
     assert scan.are_labelled(places).tolist() == [True, False, True, False]
 
 
+def test_what_lies_outside_the_scan_teaches_nothing(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared)  # 96 x 112 x 112 voxels
+    labels = scan.crop_labels((2, 110, 50), (8, 8, 8))  # from (-2, 106, 46)
+    assert (labels[:2] == UNSURE).all()
+    assert (labels[:, 6:] == UNSURE).all()
+    assert not labels[2:, :6].any()
+    assert (scan.crop_labels((-20, 50, 50), (4, 4, 4)) == UNSURE).all()
+
+
 def test_a_nodule_covers_what_is_unsure(prepared: PreparedCt) -> None:
     there = Nodule("1.2.3", MIDDLE, 8.0)
     assert label_scan(prepared, [there], [there]).crop_labels((45, 50, 50), (1, 1, 1)).item() == 1
