@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from p2ch_luna.datasets.scans import UNSURE
 from p2ch_luna.geometry import LUNG_WINDOW_HU
 
 GREEN, RED, BLUE = (0, 220, 90), (255, 70, 50), (70, 150, 255)
+CAPTION_HEIGHT = 20  # pixels; one for all, so that captioned pictures of one size fit into a montage
+FONT_SIZES = (15, 13, 11, 9, 7)  # pixels: the first at which a caption fits
 
 
 def picture(
@@ -40,7 +43,10 @@ def picture(
 
 
 def montage(pictures: Sequence[NDArray[np.uint8]], columns: int = 6, gap: int = 4) -> NDArray[np.uint8]:
-    """Pictures of one size side by side, (H, W, 3)."""
+    """Pictures of one size side by side, (H, W, 3). Raises ValueError for none, or for more than one size."""
+    shapes = sorted({one.shape for one in pictures})
+    if len(shapes) != 1:
+        raise ValueError(f"a montage needs pictures of one shape, got {shapes or 'none'}")
     h, w, _ = pictures[0].shape
     rows = -(-len(pictures) // columns)
     sheet = np.full((rows * (h + gap) - gap, columns * (w + gap) - gap, 3), 255, np.uint8)
@@ -48,6 +54,23 @@ def montage(pictures: Sequence[NDArray[np.uint8]], columns: int = 6, gap: int = 
         r, c = divmod(i, columns)
         sheet[r * (h + gap) : r * (h + gap) + h, c * (w + gap) : c * (w + gap) + w] = one
     return sheet
+
+
+def captioned(image: NDArray[np.uint8], text: str) -> NDArray[np.uint8]:
+    """The picture with a line of text below it, white on black: (H, W, 3) to (H + CAPTION_HEIGHT, W, 3).
+
+    A long text has smaller letters; where even the smallest do not fit, its end is cut off.
+    """
+    width = image.shape[1]
+    fonts = (ImageFont.load_default(size) for size in FONT_SIZES)
+    font = next((font for font in fonts if font.getlength(text) <= width - 4), None)
+    strip = Image.new("RGB", (width, CAPTION_HEIGHT))
+    pen, y = ImageDraw.Draw(strip), CAPTION_HEIGHT / 2
+    if font is None:
+        pen.text((2, y), text, font=ImageFont.load_default(FONT_SIZES[-1]), anchor="lm")
+    else:
+        pen.text((width / 2, y), text, font=font, anchor="mm")
+    return np.concatenate([image, np.asarray(strip)])
 
 
 def before_after(

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from p2ch_luna.metrics.binary import roc_auc
+from p2ch_luna.metrics.binary import at_threshold, roc_auc, roc_curve
 
 
 def test_perfect_order_is_1() -> None:
@@ -47,3 +47,60 @@ def test_nan_scores_are_refused() -> None:
 def test_lengths_must_agree() -> None:
     with pytest.raises(ValueError, match=r"\(2,\) and \(3,\)"):
         roc_auc([0, 1], [0.1, 0.2, 0.3])
+
+
+def test_the_roc_curve_climbs_with_positives_and_runs_with_negatives() -> None:
+    rate, sensitivity = roc_curve([1, 0, 1, 0], [0.9, 0.7, 0.6, 0.2])
+    assert list(zip(rate, sensitivity, strict=True)) == [(0, 0), (0, 0.5), (0.5, 0.5), (0.5, 1), (1, 1)]
+
+
+def test_tied_scores_are_one_point_of_the_roc_curve() -> None:
+    rate, sensitivity = roc_curve([1, 0, 0, 1], [0.5, 0.5, 0.1, 0.9])
+    assert list(zip(rate, sensitivity, strict=True)) == [(0, 0), (0, 0.5), (0.5, 1), (1, 1)]
+
+
+def test_the_order_of_samples_does_not_change_the_roc_curve() -> None:
+    there, back = roc_curve([1, 0, 0], [0.3, 0.3, 0.8]), roc_curve([0, 0, 1], [0.8, 0.3, 0.3])
+    np.testing.assert_array_equal(there, back)
+
+
+def test_the_auc_is_the_area_under_the_roc_curve() -> None:
+    rng = np.random.default_rng(1)
+    is_positive, score = rng.random(80) < 0.4, rng.integers(0, 12, 80)
+    rate, sensitivity = roc_curve(is_positive, score)
+    area = (np.diff(rate) * (sensitivity[1:] + sensitivity[:-1]) / 2).sum()
+    assert area == pytest.approx(roc_auc(is_positive, score))
+
+
+def test_the_rate_of_an_absent_class_is_nan() -> None:
+    rate, sensitivity = roc_curve([1, 1], [0.2, 0.4])
+    assert np.isnan(rate).all()
+    assert sensitivity.tolist() == [0, 0.5, 1]
+
+
+def test_at_a_threshold_those_on_it_and_above_are_called() -> None:
+    # called are 0.9, 0.8, 0.5 and 0.5: 3 of the 4 positives, and one other
+    found = at_threshold([1, 1, 0, 1, 1, 0], [0.9, 0.8, 0.5, 0.5, 0.4, 0.1], 0.5)
+    assert found == (0.75, 0.75, 0.75)
+
+
+def test_f1_is_the_harmonic_mean_of_precision_and_sensitivity() -> None:
+    found = at_threshold([1, 1, 1, 1, 0, 0], [0.9, 0.1, 0.1, 0.1, 0.9, 0.1], 0.5)
+    assert (found.sensitivity, found.precision) == (0.25, 0.5)
+    assert found.f1 == pytest.approx(2 / (1 / 0.25 + 1 / 0.5))
+
+
+def test_without_a_positive_only_sensitivity_is_undefined() -> None:
+    found = at_threshold([0, 0], [0.9, 0.1], 0.5)
+    assert math.isnan(found.sensitivity)
+    assert (found.precision, found.f1) == (0, 0)
+
+
+def test_with_nobody_called_only_precision_is_undefined() -> None:
+    found = at_threshold([1, 0], [0.2, 0.1], 0.5)
+    assert math.isnan(found.precision)
+    assert (found.sensitivity, found.f1) == (0, 0)
+
+
+def test_f1_of_nothing_is_undefined() -> None:
+    assert math.isnan(at_threshold([], [], 0.5).f1)
