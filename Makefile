@@ -6,6 +6,7 @@ INSTALLED := $(VENV)/.installed
 DEMO := demo-out
 QUICK := not slow and not gpu
 SOURCES := p2ch_luna tests scripts
+PYTEST_2 := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "$(QUICK)"  # two processes of one thread each
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check lint test-slow format clean
@@ -17,10 +18,10 @@ demo: $(INSTALLED)  ## Write a phantom chest CT, find its nodules, print what wa
 	$(BIN)/luna demo --output $(DEMO)
 
 test: $(INSTALLED)  ## Run all tests but the slow ones and those that need a GPU; check the coverage
-	$(BIN)/python -m pytest -m "$(QUICK)" -n 2 --cov --cov-report=term-missing:skip-covered --cov-fail-under=85
+	$(PYTEST_2) --cov --cov-report=term-missing:skip-covered --cov-fail-under=85
 
 check: lint  ## Lint, then run the quick tests: before every commit
-	$(BIN)/python -m pytest -m "$(QUICK)" -q -n 2
+	$(PYTEST_2) -q
 
 lint: $(INSTALLED)  ## Check style, format and types
 	$(BIN)/ruff check $(SOURCES)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from p2ch_luna.errors import LunaError
 
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager

@@ -7,7 +7,9 @@ runs=${1:-runs}
 luna=${LUNA:-.venv/bin/luna}
 
 segmentation=$("$luna" train configs/segmentation.toml --runs "$runs")
-"$luna" mine configs/nodule.toml --segmentation "$segmentation" --output data/scans/candidates.csv
+# The hosts are backgrounds in training, of nodules that were set in: no other scans are there to mine.
+"$luna" mine "${segmentation%/*}" --config configs/nodule.toml --also-trained \
+  --output data/scans/candidates.csv
 nodule=$("$luna" train configs/nodule.toml --runs "$runs")
 for part in safetensors json; do
   cp "${segmentation%.safetensors}.$part" "p2ch_luna/weights/segmentation.$part"

@@ -25,8 +25,15 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
 )
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}
 BESIDE = {("io", "lungs")}  # io/scan_cache.py keeps prepared scans
-MAY_IMPORT_CONFIG = ("cli", "training/fit.py")
-LIGHT = ("p2ch_luna", "p2ch_luna.errors", "p2ch_luna.files", "p2ch_luna.findings", "p2ch_luna.cli")
+MAY_IMPORT_CONFIG = ("config", "cli", "training/fit.py")
+LIGHT = (
+    "p2ch_luna",
+    "p2ch_luna.errors",
+    "p2ch_luna.files",
+    "p2ch_luna.findings",
+    "p2ch_luna.config",
+    "p2ch_luna.cli",
+)
 
 MODULES = sorted(path.relative_to(ROOT) for path in ROOT.rglob("*.py"))
 

@@ -10,7 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SMALL = ("loop.epochs=1", "loop.steps_per_epoch=2", "loop.batch_size=2", "loop.validation_samples=8")
+SMALL = (
+    "optim.warmup_steps=0",
+    "loop.epochs=1",
+    "loop.steps_per_epoch=2",
+    "loop.batch_size=2",
+    "validation.samples=8",
+)
 FEW = ("data.shape_irc=[32,32,32]", "model.widths=[4,8]", "loop.workers=0")
 
 pytestmark = pytest.mark.slow

@@ -22,6 +22,8 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
     "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),
+    "runs": ("p2ch_luna.cli.runs:runs", "List the runs with their best metrics."),
+    "config": ("p2ch_luna.cli.config:config", "Show or check a config."),
     "mine": ("p2ch_luna.cli.mine:mine", "Collect the candidates that the nodule classifier learns from."),
     "cache": ("p2ch_luna.cli.cache:cache", "Show, check or empty the store of prepared scans."),
     "evaluate": ("p2ch_luna.cli.evaluate:evaluate", "Score detections by the rules of LUNA16."),

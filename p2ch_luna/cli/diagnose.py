@@ -36,6 +36,9 @@ weights_type = click.Path(dir_okay=False, path_type=Path)
 @output_option(help="Folder for detections.csv, report.json, findings.png; made if it is not there.")
 @click.option("--segmentation", type=weights_type, help="Weights that propose; the bundled ones if left out.")
 @click.option("--classifier", type=weights_type, help="Weights that judge; the bundled ones if left out.")
+@click.option(
+    "--malignancy", type=weights_type, help="Weights for malignancy alone; the classifier's own if left out."
+)
 @device_option
 @threads_option
 @json_option
@@ -44,6 +47,7 @@ def diagnose(
     output: Path,
     segmentation: Path | None,
     classifier: Path | None,
+    malignancy: Path | None,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -59,7 +63,7 @@ def diagnose(
 
         use_threads(threads)
         target = pick_device(device)
-        load = partial(NoduleDetector.load, segmentation, classifier, target)
+        load = partial(NoduleDetector.load, segmentation, classifier, target, malignancy)
         report = run_diagnosis(load, scan, output, stages)
     if as_json:
         echo_json(report.model_dump(mode="json"))

@@ -75,19 +75,22 @@ def _model(path: Path) -> Facts:
 
 
 def _run(path: Path) -> Facts:
+    from p2ch_luna.config import load_config
     from p2ch_luna.models.checkpoint import load_card
-    from p2ch_luna.training.run_dir import BEST, LAST, MODEL, load_run_config
+    from p2ch_luna.training.run_dir import CONFIG, LAST, MODEL, load_about, load_history
 
-    config = load_run_config(path)
-    done = (path / MODEL).is_file()
+    config, about, history = load_config(path / CONFIG), load_about(path), load_history(path)
     return {
         "kind": "training run",
         "path": str(path),
-        "task": config.get("task"),
-        "files": [name for name in (LAST, BEST, MODEL) if (path / name).is_file()],
-        "state": "done" if done else "not done: luna train --resume goes on",
-        "metrics": load_card(path / MODEL).metrics if done else {},
-        "config": config,
+        "task": config.task,
+        "files": [name for name in (LAST, MODEL) if (path / name).is_file()],
+        "state": about["status"],
+        "epochs": f"{len(history)} of {config.loop.epochs}",
+        "metrics": load_card(path / MODEL).metrics if (path / MODEL).is_file() else {},
+        "software": about["software"],
+        "command": " ".join(about["command"]),
+        "config": config.model_dump(mode="json"),
     }
 
 
@@ -207,7 +210,7 @@ def _is_scan(path: Path) -> bool:
 _READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Facts]], ...] = (
     (lambda path: path.suffix == ".safetensors", _model),
     (lambda path: path.suffix == ".scan" and path.is_file(), _stored_scan),
-    (lambda path: (path / "config.json").is_file(), _run),
+    (lambda path: (path / "config.toml").is_file(), _run),
     (lambda path: path.name == _CACHE and (path / _DATABASE).is_file(), _cache),
     (lambda path: (path / _CACHE / _DATABASE).is_file(), _cache),
     (_is_scan, _scan),

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,6 +64,16 @@ class Draw:
     grain: Tensor  # (B,) voxels; 0: white noise
     seed: Tensor  # () of the noise
 
+    def part(self, rank: int, size: int) -> Draw:
+        """The draw of every `size`th sample from `rank` on: what one of several processes has of a batch."""
+        if size == 1:
+            return self
+        drawn = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "seed"}
+        part: dict[str, Any] = {
+            name: value if value is None else value[rank::size] for name, value in drawn.items()
+        }
+        return replace(self, **part, seed=self.seed + rank)  # the noise of the parts is not the same
+
     @property
     def off_grid(self) -> Tensor:
         """(B,) bool: samples that need interpolation."""
@@ -116,7 +127,7 @@ def apply(hu: Tensor, labels: Tensor | None, what: Draw) -> tuple[Tensor, Tensor
 
     labels: (B, 1, D, H, W) uint8, moved to the nearest voxel; UNSURE, 255, where the place before lies
     outside the patch. There HU repeat the border. A transpose needs H = W.
-    Nothing waits for the device. The noise is the same on the same kind of device only.
+    Nothing waits for the device. The noise is the same on the same kind of device only, and of CPU.
     """
     _check(hu, what)
     turned, turned_labels = _move(hu, labels, what)

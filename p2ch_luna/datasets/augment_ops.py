@@ -182,9 +182,16 @@ def along_rows_and_cols(hu: Tensor, rows: Tensor, cols: Tensor) -> Tensor:
 def add_noise(hu: Tensor, index: Tensor, rows: Tensor, cols: Tensor, generator: torch.Generator) -> None:
     """Add white noise, filtered along each axis by (b, n, n) matrices, in place to (b, 1, D, H, W)."""
     b, _, d, h, w = hu.shape
-    white = torch.randn(b, h, d * w, generator=generator, device=hu.device)
-    filtered = ((rows @ white).reshape(b, h * d, w) @ cols.mT).reshape(b, h, d, w)
-    hu.view(b, d, h * w).baddbmm_(index, filtered.transpose(1, 2).reshape(b, d, h * w))
+    dtype = _noise_dtype(hu.device)
+    white = torch.randn(b, h, d * w, generator=generator, device=hu.device).to(dtype)
+    filtered = ((rows.to(dtype) @ white).reshape(b, h * d, w) @ cols.to(dtype).mT).reshape(b, h, d, w)
+    hu.view(b, d, h * w).add_(index.to(dtype) @ filtered.transpose(1, 2).reshape(b, d, h * w))
+
+
+def _noise_dtype(device: torch.device) -> torch.dtype:
+    """bfloat16 where a CPU has it, four times as fast: noise is as random when rounded to 1/250 of itself."""
+    has_bf16 = device.type == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def with_gamma(hu: Tensor, gamma: Tensor) -> Tensor:

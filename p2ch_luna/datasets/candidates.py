@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from p2ch_luna.datasets.implant import Implantable
-from p2ch_luna.datasets.lidc_labels import malignancy_of
+from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
 from p2ch_luna.datasets.patches import CubePatches, implant_randomly, pick
 from p2ch_luna.datasets.places import Places
 from p2ch_luna.datasets.sampling import Pick
@@ -35,7 +35,7 @@ class CropSample(NamedTuple):
 
     hu: Tensor  # (1, D, H, W) int16 at 1 mm, a candidate in its middle; float32 HU once augmented
     is_nodule: Tensor  # () 0 or 1
-    malignancy: Tensor  # () 0 or 1, or NaN where nobody knows
+    rating: Tensor  # () of malignancy, mean of the readers', 1 to 5; NaN where nobody rated
     diameter_mm: Tensor  # () of the nodule, or NaN
 
 
@@ -44,7 +44,7 @@ class Crop(NamedTuple):
 
     hu: NDArray[np.int16]
     is_nodule: bool
-    malignancy: float = UNKNOWN
+    rating: float = UNKNOWN
     diameter_mm: float = UNKNOWN
 
 
@@ -58,9 +58,18 @@ class CropSource(Protocol):
         ...
 
 
-def malignancy_label(mean_rating: float | None) -> float:
-    """1 for malignant, 0 for benign, else NaN: an indeterminate nodule teaches nothing."""
-    return {"benign": 0.0, "malignant": 1.0}.get(malignancy_of(mean_rating) or "", UNKNOWN)
+def is_malignant(rating: Tensor) -> Tensor:
+    """0 where `malignancy_of` a mean rating is benign, 1 where malignant, else NaN; of any shape.
+
+    An indeterminate nodule and one that nobody rated teach nothing.
+    """
+    unknown = torch.full_like(rating, UNKNOWN)
+    return torch.where(rating <= BENIGN, 0.0, torch.where(rating >= MALIGNANT, 1.0, unknown))
+
+
+def rating_of(nodule: OwnNodule | Implantable) -> float:
+    """The mean of the readers' ratings of malignancy; NaN where nobody rated."""
+    return UNKNOWN if nodule.malignancy is None else nodule.malignancy
 
 
 def label_candidates(
@@ -92,7 +101,7 @@ class NoduleCrops:
         """See `CropSource`."""
         scan, nodule = self.own[item]
         hu = scan.crop_hu(_jittered(nodule.center_irc, rng), shape_irc)
-        return Crop(hu, True, malignancy_label(nodule.malignancy), nodule.diameter_mm)
+        return Crop(hu, True, rating_of(nodule), nodule.diameter_mm)
 
 
 @dataclass(frozen=True)
@@ -136,7 +145,7 @@ class ImplantCrops:
             middle[tuple(np.asarray(shape_irc) // 2 + shift)] = True
             if done := implant_randomly(hu, labels, middle, [self.nodules[item]], 1, rng):
                 nodule, _, pose = done[0]
-                return Crop(hu, True, malignancy_label(nodule.malignancy), nodule.diameter_mm * pose.zoom)
+                return Crop(hu, True, rating_of(nodule), nodule.diameter_mm * pose.zoom)
         raise RuntimeError(f"no aerated place in {TRIES} tries: the scans' lung masks hold no lung")
 
 
@@ -205,6 +214,6 @@ class CropDataset(Dataset[CropSample]):
         return CropSample(
             torch.from_numpy(crop.hu)[None],
             torch.tensor(float(crop.is_nodule)),
-            torch.tensor(crop.malignancy),
+            torch.tensor(crop.rating),
             torch.tensor(crop.diameter_mm),
         )

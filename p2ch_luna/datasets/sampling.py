@@ -66,6 +66,37 @@ class BalancedSampler(Sampler[Pick]):
         return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=purpose))
 
 
+class Batches(Sampler[list[Pick]]):
+    """The picks of one process among `size`, batch by batch; all processes together make each batch once.
+
+    dealt: a batch is dealt out to the processes, pick by pick: each trains on a part of every batch. Else
+    whole batches are dealt out: what is computed of a sample does not depend on the number of processes.
+    first: the batches before are left out, as a resumed epoch has them behind it.
+    """
+
+    def __init__(
+        self, sampler: BalancedSampler, batch_size: int, rank: int = 0, size: int = 1, *, dealt: bool
+    ) -> None:
+        self.sampler = sampler
+        self.batch_size = batch_size
+        self.rank, self.size = rank, size
+        self.dealt = dealt
+        self.first = 0
+
+    def __len__(self) -> int:
+        batches = range(-(-len(self.sampler) // self.batch_size))
+        return len(batches[self.first :] if self.dealt else batches[self.first + self.rank :: self.size])
+
+    def __iter__(self) -> Iterator[list[Pick]]:
+        picks = list(self.sampler)
+        starts = range(0, len(picks), self.batch_size)[self.first :]
+        batches = (picks[start : start + self.batch_size] for start in starts)
+        if self.dealt:
+            yield from (batch[self.rank :: self.size] for batch in batches)
+        else:
+            yield from list(batches)[self.rank :: self.size]
+
+
 def exact_counts(shares: Sequence[float], n: int) -> tuple[int, ...]:
     """Whole numbers in the proportion of the shares, `n` in all (largest remainders)."""
     wanted = np.asarray(shares, float) / np.sum(shares) * n

@@ -33,11 +33,12 @@ def classify(
     crop_irc: Sequence[int] = CROP_IRC,
     device: torch.device,
     advance: Callable[[int], None],
+    name: str = "classifier",
 ) -> Opinions:
     """Probabilities of the candidates of a CT of 1 mm voxels, in their order.
 
-    model: (B, 1, D, H, W) HU -> (nodule logit (B,), malignancy logit (B,)).
-    advance: is called with the number of candidates done since.
+    model: (B, 1, D, H, W) HU -> (nodule logit (B,), malignancy logit (B,)), and more that is passed over.
+    advance: is called with the number of candidates done since.    name: of the network, for an error.
     """
     done = [np.zeros((2, 0), np.float32)]
     with fast_inference(device):
@@ -45,7 +46,7 @@ def classify(
             batch = candidates[start : start + BATCH]
             crops = [crop_around(ct.hu, ct.geometry.to_irc(c.center_xyz), crop_irc) for c in batch]
             hu = torch.from_numpy(np.stack(crops).astype(np.float32))[:, None].to(device)
-            nodule_logit, malignancy_logit = model(hu)
-            done.append(probabilities(torch.stack([nodule_logit, malignancy_logit]), "classifier"))
+            nodule_logit, malignancy_logit, *_ = model(hu)
+            done.append(probabilities(torch.stack([nodule_logit, malignancy_logit]), name))
             advance(len(batch))
     return Opinions(*np.concatenate(done, axis=1))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -13,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Candidate, Detection
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.classify import CROP_IRC, Opinions, classify
@@ -22,6 +24,7 @@ from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.lungs import PreparedCt, prepare
 from p2ch_luna.models.checkpoint import ModelCard, bundled, load_model
 
+MALIGNANCY = "malignancy"  # the task of a network that judges nodules alone
 LOGIT_LIMIT = 10.0  # one stage alone cannot be so sure that the other has no say
 
 
@@ -59,10 +62,12 @@ class Diagnosis:
 
 @dataclass(frozen=True, eq=False)
 class NoduleDetector:
-    """Two networks and what joins them. Call it with a CT.
+    """Two or three networks and what joins them. Call it with a CT.
 
     segmentation: (B, 1, D, H, W) HU at 1 mm -> mask logit of the same shape.
     classifier: (B, 1, *crop_irc) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
+    malignancy: the same of crops of `malignancy_crop_irc`; its malignancy logit takes the place of the
+    classifier's.
     """
 
     segmentation: nn.Module
@@ -71,6 +76,8 @@ class NoduleDetector:
     proposal: ProposalSettings = DEFAULT_PROPOSAL
     crop_irc: tuple[int, ...] = CROP_IRC  # voxels of 1 mm that the classifier sees
     models: Mapping[str, ModelCard] = field(default_factory=dict)
+    malignancy: nn.Module | None = None
+    malignancy_crop_irc: tuple[int, ...] = CROP_IRC
 
     @classmethod
     def load(
@@ -78,17 +85,30 @@ class NoduleDetector:
         segmentation: Path | None = None,
         classifier: Path | None = None,
         device: torch.device | str = "cpu",
+        malignancy: Path | None = None,
     ) -> NoduleDetector:
-        """Read the weights; the bundled ones for None. Raises LunaError for a file of another network."""
+        """Read the weights; the bundled ones for None, but the classifier itself for no `malignancy`.
+
+        Raises LunaError for a file of another network, or of one trained for another task.
+        """
         device = torch.device(device)
         first, first_card = load_model(segmentation or bundled("segmentation"), device, "segmentation_unet")
-        second, second_card = load_model(classifier or bundled("nodule"), device, "nodule_classifier")
-        return cls(
+        second, second_card = _load_classifier(classifier or bundled("nodule"), device)
+        detector = cls(
             ready(first, device),
-            ready(second, device),
+            second,
             device,
-            crop_irc=tuple(second_card.config.get("data", {}).get("shape_irc", CROP_IRC)),
+            crop_irc=_crop_irc(second_card),
             models={"segmentation": first_card, "classifier": second_card},
+        )
+        if malignancy is None:
+            return detector
+        third, third_card = _load_malignancy(malignancy, device)
+        return replace(
+            detector,
+            models={**detector.models, "malignancy": third_card},
+            malignancy=third,
+            malignancy_crop_irc=_crop_irc(third_card),
         )
 
     def __call__(self, ct: CtVolume, progress: Progress | None = None) -> Diagnosis:
@@ -97,15 +117,7 @@ class NoduleDetector:
         with clock.stage("lungs"):
             prepared = prepare(ct)
         candidates = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
-        with clock.stage("classification", len(candidates)) as advance:
-            opinions = classify(
-                self.classifier,
-                prepared.ct,
-                candidates,
-                crop_irc=self.crop_irc,
-                device=self.device,
-                advance=advance,
-            )
+        opinions = self._opinions(prepared.ct, candidates, clock)
         return Diagnosis(
             series_uid=ct.series_uid,
             detections=score(candidates, opinions),
@@ -114,6 +126,42 @@ class NoduleDetector:
             proposal=self.proposal,
             models=self.models,
         )
+
+    def _opinions(self, ct: CtVolume, candidates: list[Candidate], clock: _Clock) -> Opinions:
+        """The classifier's, its malignancy replaced where there is a network of its own for that."""
+        ask = partial(classify, ct=ct, candidates=candidates, device=self.device)
+        with clock.stage("classification", len(candidates)) as advance:
+            opinions = ask(self.classifier, crop_irc=self.crop_irc, advance=advance)
+        if self.malignancy is None:
+            return opinions
+        with clock.stage("malignancy", len(candidates)) as advance:
+            suspicion = ask(
+                self.malignancy, crop_irc=self.malignancy_crop_irc, advance=advance, name="malignancy"
+            )
+        return opinions._replace(malignancy_probability=suspicion.malignancy_probability)
+
+
+def _load_classifier(weights: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
+    """A network that tells nodules from the rest: one fine-tuned on malignancy has forgotten that."""
+    model, card = load_model(weights, device, "nodule_classifier")
+    if card.config.get("task") == MALIGNANCY:
+        raise LunaError(
+            f"{weights}: trained for the task 'malignancy'; wanted one for 'nodule' as classifier"
+        )
+    return ready(model, device), card
+
+
+def _load_malignancy(weights: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
+    model, card = load_model(weights, device, "nodule_classifier")
+    task = card.config.get("task")
+    if task != MALIGNANCY:
+        raise LunaError(f"{weights}: trained for the task {task!r}; wanted one for 'malignancy'")
+    return ready(model, device), card
+
+
+def _crop_irc(card: ModelCard) -> tuple[int, ...]:
+    """Voxels of 1 mm that a network was trained on."""
+    return tuple(card.config.get("data", {}).get("shape_irc", CROP_IRC))
 
 
 def propose_candidates(

@@ -58,11 +58,10 @@ def save_model(weights: Path, model: nn.Module, card: ModelCard) -> None:
         for name, value in model.state_dict().items()
     }
     content = save(state)
-    with replacing(weights) as temporary:
-        temporary.write_bytes(content)
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
-    with replacing(card_path(weights)) as temporary:
-        temporary.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    with replacing(weights) as temporary, replacing(card_path(weights)) as temporary_card:
+        temporary.write_bytes(content)  # both are on the disk before either is renamed
+        temporary_card.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def load_card(weights: Path) -> ModelCard:

@@ -2,27 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from torch import nn
 
+from p2ch_luna.errors import LunaError
+
 Network = TypeVar("Network", bound=nn.Module)
+Precision = Literal["auto", "bf16", "fp16", "fp32"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
-def autocast(device: torch.device) -> torch.autocast:
-    """bfloat16 where the device computes in it faster than in float32; it needs no loss scaling."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=_is_fast_in_bf16(device))
+def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
+    """Convolutions in the precision; auto: bfloat16 where the device computes in it faster than in float32.
+
+    float16 needs its losses scaled in training, bfloat16 does not.
+    """
+    if precision == "auto":
+        precision = "bf16" if _is_fast_in_bf16(device) else "fp32"
+    return torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+
+
+def check_precision(device: torch.device, precision: Precision) -> None:
+    """Raise LunaError for a precision that the device does not train in."""
+    if precision == "fp16" and device.type != "cuda":
+        raise LunaError(
+            f"compute.precision = 'fp16' on {device.type}: its gradients cannot be scaled there; "
+            "wanted auto, bf16 or fp32, or a CUDA device"
+        )
 
 
 def _is_fast_in_bf16(device: torch.device) -> bool:
     if device.type == "cpu":  # without AVX-512 oneDNN has no bfloat16 convolution, and torch's own is slow
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return device.type == "cuda"
+    return device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def on_device(model: Network, device: torch.device) -> Network:
+def on_device(model: Network, device: torch.device, *, channels_last: bool = True) -> Network:
     """The model on its device, its weights laid out as 3-D convolutions want them there."""
-    if device.type == "mps":  # knows no channels-last layout of five axes
+    if device.type == "mps" or not channels_last:  # mps knows no channels-last layout of five axes
         return model.to(device)
     return model.to(device, memory_format=torch.channels_last_3d)  # type: ignore[call-overload, no-any-return]

@@ -12,6 +12,7 @@ from typing import Any, get_args
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch.amp.grad_scaler import GradScaler
 from torch.utils.data import DataLoader, Dataset
 
 from p2ch_luna.datasets.augment import Augmentation, apply, draw
@@ -26,10 +27,13 @@ from p2ch_luna.models.precision import on_device
 from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.training.bench_scans import Bench
 from p2ch_luna.training.book import BookCrops
-from p2ch_luna.training.loop import train_one_epoch
+from p2ch_luna.training.loop import Objective, Rules, seed_step, train_epoch
 from p2ch_luna.training.optim import make_optimizer, warmup_cosine
-from p2ch_luna.training.segmentation import augment_patches, segmentation_loss
+from p2ch_luna.training.segmentation import SegmentationLosses, augment_patches, counts, totals
+from p2ch_luna.training.state import State
+from p2ch_luna.training.stop import Stop
 from p2ch_luna.training.tasks import TASKS, make_samples
+from p2ch_luna.training.world import World
 
 PATCH, CROP, BOOK_CROP = (64, 64, 64), (48, 48, 48), (32, 48, 48)
 BATCH = 16
@@ -195,13 +199,13 @@ def _memory_figures(share: Share, storage: Storage, n_batches: int) -> Iterator[
     own = []
     for number, _ in enumerate(batches):
         if number in (n_batches // 5, n_batches - 10):
-            own.append(_megabytes(worker.pid, "smaps_rollup", "Private_Clean", "Private_Dirty"))
-            peak = _megabytes(worker.pid, "status", "VmHWM")
+            own.append(megabytes(worker.pid, "smaps_rollup", "Private_Clean", "Private_Dirty"))
+            peak = megabytes(worker.pid, "status", "VmHWM")
     yield Figure(f"highest memory of a worker, {storage}", peak, "MB", 600.0)
     yield Figure(f"growth of its own memory over {n_batches} batches, {storage}", own[1] - own[0], "MB", 10.0)
 
 
-def _megabytes(pid: int | None, file: str, *keys: str) -> float:
+def megabytes(pid: int | None, file: str, *keys: str) -> float:
     """The sum of some of the kernel's figures of a process (Linux)."""
     lines = Path(f"/proc/{pid}/{file}").read_text().splitlines()
     return sum(int(line.split()[1]) for line in lines if line.startswith(keys)) / 1e3
@@ -213,16 +217,18 @@ def _waiting_figure(share: Share, steps: int = 40) -> Figure:
     model = on_device(SegmentationUNet(), device)
     optimizer = make_optimizer(model, 1e-3, 1e-2)
     dataset, sampler = _samples("segmentation", share, PATCH_MIX, PATCH, 4 * steps)
-    generator = torch.Generator().manual_seed(0)
-    result = train_one_epoch(
+    how = SegmentationLosses()
+    result = train_epoch(
         model,
-        lambda net, batch: segmentation_loss(net, batch, {"focal": 20.0, "dice": 1.0}),
         DataLoader(dataset, batch_size=4, sampler=sampler, num_workers=1),
-        optimizer,
-        warmup_cosine(optimizer, 1, steps),
-        clip_norm=1.0,
-        device=device,
-        augment=lambda batch: augment_patches(batch, Augmentation(), generator),
+        Objective(lambda batch: counts(batch, how), lambda logit, batch: totals(logit, batch, how)),
+        State(model, None, optimizer, warmup_cosine(optimizer, 1, steps), GradScaler(enabled=False)),
+        Rules(clip_norm=1.0),
+        World(device),
+        prepare=lambda batch, step: augment_patches(batch, draw(4, Augmentation(), seed_step(0, step, 0))),
         on_step=lambda _: None,
+        stop=Stop(),
     )
+    if result is None:
+        raise RuntimeError("nobody has asked to stop")
     return Figure("training waits for data", 100 * result.waiting_share, "% of the time", 5.0)

@@ -1,65 +1,103 @@
-"""A run's folder: config, checkpoints, events, and at the end the model."""
+"""A run's folder: its config, what it runs with, who trains, and how it went. Read without torch."""
 
 from __future__ import annotations
 
 import json
-import pickle
-import struct
 import subprocess
 import sys
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
-from p2ch_luna.training.evaluation import Evaluation
 
 CHECKOUT = Path(__file__).parents[2]  # of this project, unless the package is installed elsewhere
-_NOT_A_CHECKPOINT = (  # what torch.load may raise for any bytes
-    RuntimeError,
-    EOFError,
-    OSError,
-    LookupError,
-    ValueError,
-    struct.error,
-    pickle.UnpicklingError,
+CONFIG, ABOUT, SPLIT, HISTORY = "config.toml", "run.json", "split.json", "history.json"
+LAST, MODEL = "last.pt", "model.safetensors"
+RUNNING, INTERRUPTED, FAILED, STOPPED, FINISHED = (  # what `status` may be
+    "running",
+    "interrupted",
+    "failed",
+    "stopped early",
+    "finished",
 )
-CONFIG, SPLIT = "config.json", "split.json"
-LAST, BEST, MODEL = "last.pt", "best.pt", "model.safetensors"
 
 
 def new_run_dir(parent: Path, name: str) -> Path:
-    """Make `parent/name-YYYYmmdd-HHMMSS`."""
-    folder = parent / f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
-    try:
-        folder.mkdir(parents=True)
-    except OSError as error:
-        raise LunaError(f"{folder}: {error.strerror}; wanted a new folder for the run") from error
-    return folder
+    """Make `parent/name-YYYYmmdd-HHMMSS`; a number is added where that is taken."""
+    stamp = f"{name}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder, number = parent / stamp, 1
+    while True:
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError as error:
+            if not parent.is_dir():
+                raise LunaError(f"{parent}: is no folder; wanted one for the runs") from error
+            number += 1
+            folder = parent / f"{stamp}-{number}"
+        except OSError as error:
+            raise LunaError(f"{folder}: {error.strerror}; wanted a new folder for the run") from error
+        else:
+            return folder
 
 
-def save_config(run: Path, config: Mapping[str, Any]) -> None:
-    """The resolved config and what it ran with."""
-    about = {"config": config, "software": software(), "command": sys.argv}
+def is_run(path: Path) -> bool:
+    """Whether a run was begun in this folder."""
+    return (path / CONFIG).is_file()
+
+
+def begin(run: Path, config_toml: str, device: str, processes: int) -> None:
+    """Write the resolved config, and what it runs with."""
     with replacing(run / CONFIG) as temporary:
-        temporary.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(config_toml, encoding="utf-8")
+    about = {
+        "software": software(),
+        "commit": commit_of(CHECKOUT),
+        "command": sys.argv,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "device": device,
+        "processes": processes,
+        "status": RUNNING,
+    }
+    _write_json(run / ABOUT, about)
 
 
-def load_run_config(run: Path) -> dict[str, Any]:
-    """The config that a run was started with."""
-    path = run / CONFIG
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["config"]
-    except (OSError, ValueError, KeyError) as error:
-        raise LunaError(f"{path}: {error}; wanted the folder of a run") from error
-    return config
+def remove_leftovers(run: Path) -> None:
+    """Remove what a process that was killed had half written."""
+    for name in (LAST, MODEL, HISTORY, ABOUT):
+        for path in run.glob(f".*-{name}"):
+            path.unlink(missing_ok=True)
+
+
+def set_status(run: Path, status: str) -> None:
+    """Say in run.json how the run stands."""
+    _write_json(run / ABOUT, {**load_about(run), "status": status})
+
+
+def load_about(run: Path) -> dict[str, Any]:
+    """software, commit, command, started, device, processes, status."""
+    about: dict[str, Any] = _read_json(run / ABOUT, dict)
+    return about
+
+
+def load_history(run: Path) -> list[dict[str, Any]]:
+    """An entry an epoch: epoch, step, seconds since the run began, metrics; empty before the first ends."""
+    history: list[dict[str, Any]] = _read_json(run / HISTORY, list) if (run / HISTORY).is_file() else []
+    return history
+
+
+def save_history(run: Path, history: Sequence[Mapping[str, Any]]) -> None:
+    """See `load_history`. A metric that is not a number is null: JSON has no NaN."""
+    _write_json(run / HISTORY, [{**entry, "metrics": finite(entry["metrics"])} for entry in history])
+
+
+def finite(metrics: Mapping[str, float]) -> dict[str, float | None]:
+    """NaN and infinities as None."""
+    return {name: value if abs(value) < float("inf") else None for name, value in metrics.items()}
 
 
 def keep_split(run: Path, split: Mapping[str, list[str]], *, resume: bool) -> None:
@@ -69,13 +107,9 @@ def keep_split(run: Path, split: Mapping[str, list[str]], *, resume: bool) -> No
     """
     path = run / SPLIT
     if not resume:
-        with replacing(path) as temporary:
-            temporary.write_text(json.dumps(split, indent=1) + "\n", encoding="utf-8")
+        _write_json(path, split)
         return
-    try:
-        before: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise LunaError(f"{path}: {error}; wanted the split that the run began with") from error
+    before: dict[str, list[str]] = _read_json(path, dict)
     for side, wanted in before.items():
         if changed := sorted(set(wanted) ^ set(split.get(side, []))):
             what = "is gone" if changed[0] in wanted else "is new"
@@ -85,29 +119,28 @@ def keep_split(run: Path, split: Mapping[str, list[str]], *, resume: bool) -> No
             )
 
 
-def save_checkpoint(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all. Plain types and tensors only: it is loaded as such."""
+def _write_json(path: Path, value: object) -> None:
     with replacing(path) as temporary:
-        torch.save(dict(state), temporary)
+        temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint onto a device."""
+def _read_json(path: Path, kind: type) -> Any:
     try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError as error:
-        raise LunaError(f"{path}: no such file; wanted a checkpoint of `luna train`") from error
-    except _NOT_A_CHECKPOINT as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise LunaError(f"{path}: cut short or not a checkpoint: {reason}") from error
-    return state
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LunaError(f"{path}: {error.strerror}; wanted a file that `luna train` writes") from error
+    except ValueError as error:
+        raise LunaError(f"{path}: damaged: {error}; wanted a file that `luna train` writes") from error
+    if not isinstance(value, kind):
+        raise LunaError(f"{path}: holds a {type(value).__name__}; wanted a {kind.__name__}")
+    return value
 
 
 def software() -> str:
-    """This package's version and, in a checkout, its commit."""
+    """This package's version and, in a checkout, its commit; and torch's version."""
     commit = commit_of(CHECKOUT)
-    version = f"{__version__} ({commit})" if commit else __version__
-    return f"p2ch-luna {version}, torch {torch.__version__}"
+    own = f"{__version__} ({commit})" if commit else __version__
+    return f"p2ch-luna {own}, torch {version('torch')}"
 
 
 def commit_of(folder: Path) -> str | None:
@@ -123,14 +156,3 @@ def commit_of(folder: Path) -> str | None:
     except FileNotFoundError:
         return None
     return found.stdout.strip() if found.returncode == 0 else None
-
-
-def log_evaluation(writer: SummaryWriter, evaluation: Evaluation, step: int) -> None:
-    """Scalars, precision-recall curves and pictures under `validation/`."""
-    for name, value in evaluation.metrics.items():
-        writer.add_scalar(f"validation/{name}", value, step)
-    for name, (truth, probability) in evaluation.curves.items():
-        if len(truth):
-            writer.add_pr_curve(f"validation/{name}", truth.astype(np.int64), probability, step)
-    for name, image in evaluation.pictures.items():
-        writer.add_image(f"validation/{name}", image, step, dataformats="HWC")

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import Dataset
 
+from p2ch_luna.datasets.augment import Draw
 from p2ch_luna.datasets.candidates import (
     CropDataset,
     CropSource,
@@ -34,31 +35,32 @@ from p2ch_luna.datasets.patches import (
 from p2ch_luna.datasets.places import candidate_places, nodule_places
 from p2ch_luna.datasets.sampling import BalancedSampler
 from p2ch_luna.errors import LunaError
+from p2ch_luna.training import malignancy, nodule, segmentation
 from p2ch_luna.training.evaluation import Evaluation
-from p2ch_luna.training.nodule import augment_crops, evaluate_nodule, nodule_loss, show_crops
-from p2ch_luna.training.segmentation import (
-    augment_patches,
-    evaluate_segmentation,
-    segmentation_loss,
-    show_patches,
-)
 
 MOST_IMPLANTS = 3  # in a patch
 LARGEST_CUBE_SHIFT = 3  # voxels, of a cube that the classifier sees
+WITH_NODULES = {"nodules", "found_nodules", "implants", "cubes"}  # sources whose samples hold nodules
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What differs between the tasks."""
+    """What differs between the tasks. `how` is the config's table `loss`, as `losses` holds it."""
 
     sources: Callable[[Share], Mapping[str, Any]]  # by the names of the config's table `sampling`
     dataset: Callable[[Sequence[Any], Sequence[int]], Dataset[Any]]  # of sources and a shape
-    loss: Callable[..., dict[str, torch.Tensor]]
-    augment: Callable[..., Any]
-    show: Callable[..., NDArray[np.uint8]]  # (batch, the same augmented) -> picture (H, W, 3)
-    evaluate: Callable[..., Evaluation]
+    losses: Callable[..., Any]
+    augment: Callable[[Any, Draw], Any]  # a raw batch
+    plain: Callable[[Any], Any]  # the same batch as it is
+    show: Callable[[Any, Any], NDArray[np.uint8]]  # (raw batch, the same augmented) -> picture (H, W, 3)
+    counts: Callable[[Any, Any], Mapping[str, Tensor]]  # (batch, how), see `loop.Objective`
+    totals: Callable[[Any, Any, Any], Mapping[str, Tensor]]  # (output, batch, how)
+    observe: Callable[[Any, Any, Any], Any]  # (output, batch, how) -> what `summarise` wants of it
+    summarise: Callable[[Sequence[Any], Any, Any], Evaluation]  # (observations, how, baseline)
+    baseline: Callable[[Share], Any] = lambda _: None  # what the network is compared with, trained
+    idle: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _: ()  # parts that such losses do not train
 
 
 def _patch_sources(share: Share) -> Mapping[str, PatchSource]:
@@ -101,30 +103,64 @@ def make_samples(
     """A data set and what picks `n_samples` an epoch from it, each source by its share.
 
     A source with a share but without an item is an error where it `trains`; validation does without it
-    and says so.
+    and says so. Neither does without nodules.
     """
+    side = "train" if trains else "validation"
     sources = task.sources(share)
     wanted = sorted(name for name, part in sampling.items() if part > 0)
     there = [name for name in wanted if len(sources[name])]
     for name in sorted(set(wanted) - set(there)):
         told = f"sampling.{name} = {sampling[name]:g}, but the data have no such sample in these folds"
         if trains or not there:
-            raise LunaError(f"{told}; wanted data that have, or a share of 0")
+            raise LunaError(f"{side}: {told}; wanted data that have, or a share of 0")
         log.warning("validation: %s; it does without", told)
+    if not WITH_NODULES & set(there):
+        raise LunaError(
+            f"{side}: no sample holds a nodule: sampling has shares of {', '.join(there)} alone here; "
+            f"wanted one of {', '.join(sorted(WITH_NODULES & sources.keys()))} as well, and nodules in "
+            f"data.{side}_folds"
+        )
     sampler = BalancedSampler(
         [len(sources[name]) for name in there], [sampling[name] for name in there], n_samples, seed
     )
     return task.dataset([sources[name] for name in there], shape_irc), sampler
 
 
+_CROPS = {
+    "sources": _crop_sources,
+    "dataset": CropDataset,
+    "losses": nodule.CropLosses,
+    "augment": nodule.augment_crops,
+    "plain": nodule.plain_crops,
+    "show": nodule.show_crops,
+    "idle": nodule.idle_heads,
+}
 TASKS: Mapping[str, Task] = {
     "segmentation": Task(
-        _patch_sources,
-        PatchDataset,
-        segmentation_loss,
-        augment_patches,
-        show_patches,
-        evaluate_segmentation,
+        sources=_patch_sources,
+        dataset=PatchDataset,
+        losses=segmentation.SegmentationLosses,
+        augment=segmentation.augment_patches,
+        plain=segmentation.plain_patches,
+        show=segmentation.show_patches,
+        counts=segmentation.counts,
+        totals=segmentation.totals,
+        observe=segmentation.observe,
+        summarise=segmentation.summarise,
     ),
-    "nodule": Task(_crop_sources, CropDataset, nodule_loss, augment_crops, show_crops, evaluate_nodule),
+    "nodule": Task(
+        **_CROPS,  # type: ignore[arg-type]
+        counts=nodule.counts,
+        totals=nodule.totals,
+        observe=nodule.observe,
+        summarise=nodule.summarise,
+    ),
+    "malignancy": Task(
+        **_CROPS,  # type: ignore[arg-type]
+        counts=malignancy.counts,
+        totals=malignancy.totals,
+        observe=malignancy.observe,
+        summarise=malignancy.summarise,
+        baseline=malignancy.baseline,
+    ),
 }

@@ -18,7 +18,7 @@ from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.detector import Progress
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io import read_detections, write_ct
-from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.checkpoint import ModelCard, bundled, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
 from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.report.schema import Report
@@ -184,20 +184,38 @@ def threads() -> Iterator[None]:
 def test_weights_of_ones_own_are_used(luna: Luna, scan: Path, tmp_path: Path) -> None:
     torch.manual_seed(0)
     arguments = {"widths": [8, 8, 8, 8]}
-    for name, model in {
-        "segmentation_unet": SegmentationUNet(**arguments),
-        "nodule_classifier": NoduleClassifier(**arguments),
-    }.items():
+    networks = {"segmentation_unet": SegmentationUNet, "nodule_classifier": NoduleClassifier}
+    weights: list[object] = []
+    for task, name in (
+        ("segmentation", "segmentation_unet"),
+        ("classifier", "nodule_classifier"),
+        ("malignancy", "nodule_classifier"),
+    ):
         card = ModelCard(
-            builder=name, arguments=arguments, config={}, data=[], split={}, metrics={}, software="test"
+            builder=name,
+            arguments=arguments,
+            config={"task": task},
+            data=[],
+            split={},
+            metrics={},
+            software="test",
         )
-        save_model(tmp_path / f"{name}.safetensors", model, card)
-    weights = ("--segmentation", tmp_path / "segmentation_unet.safetensors",
-               "--classifier", tmp_path / "nodule_classifier.safetensors")  # fmt: skip
+        save_model(tmp_path / f"{task}.safetensors", networks[name](**arguments), card)
+        weights += [f"--{task}", tmp_path / f"{task}.safetensors"]
     code, out, _ = luna(scan, "-o", tmp_path / "out", *weights, "--device", "cpu", "--threads", 1, "--json")
     assert code == 0
     builders = {model["stage"]: model["card"]["builder"] for model in json.loads(out)["models"]}
-    assert builders == {"segmentation": "segmentation_unet", "classifier": "nodule_classifier"}
+    assert builders == {
+        "segmentation": "segmentation_unet",
+        "classifier": "nodule_classifier",
+        "malignancy": "nodule_classifier",
+    }
+
+
+def test_a_classifier_is_not_taken_for_a_model_of_malignancy(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    code, _, err = luna(scan, "-o", tmp_path / "out", "--malignancy", bundled("nodule"))
+    assert code == 1
+    assert "wanted one for 'malignancy'" in err.splitlines()[-1]
 
 
 def test_a_classifier_is_not_taken_for_a_segmentation(luna: Luna, scan: Path, tmp_path: Path) -> None:

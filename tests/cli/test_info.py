@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.config import as_toml, load_config
 from p2ch_luna.datasets.sources import ScanSource, prepare_source
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_ct, write_series
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.checkpoint import bundled
+from p2ch_luna.training import run_dir
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 Info = Callable[..., str]
 
 
@@ -175,12 +178,47 @@ def test_a_model_that_does_not_fit_its_card(tmp_path: Path, capsys: pytest.Captu
     assert "its card says" in error_of(capsys, tmp_path / "a.safetensors")
 
 
-def test_a_run(facts: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"config": {"task": "nodule", "seed": 3}}))
-    (tmp_path / "last.pt").write_bytes(b"")
-    found = facts(tmp_path)
-    assert (found["kind"], found["task"], found["files"]) == ("training run", "nodule", ["last.pt"])
-    assert found["state"].startswith("not done")
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A run of the smoke config, begun and not trained."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    config = load_config(CONFIGS / "smoke.toml", ["loop.epochs=2", "optim.lr=0.5"])
+    run_dir.begin(folder, as_toml(config), "cpu", 1)
+    return folder
+
+
+def test_a_run_without_an_epoch(facts: Callable[[Path], dict[str, Any]], run: Path) -> None:
+    found = facts(run)
+    assert (found["kind"], found["task"], found["state"]) == ("training run", "segmentation", "running")
+    assert (found["files"], found["epochs"], found["metrics"]) == ([], "0 of 2", {})
+
+
+def test_a_finished_run(facts: Callable[[Path], dict[str, Any]], run: Path) -> None:
+    for suffix in (".safetensors", ".json"):
+        (run / f"model{suffix}").write_bytes(bundled("segmentation").with_suffix(suffix).read_bytes())
+    (run / run_dir.LAST).write_bytes(b"")
+    run_dir.save_history(run, [{"epoch": 1, "step": 60, "seconds": 1.0, "metrics": {}}])
+    run_dir.set_status(run, run_dir.FINISHED)
+    found = facts(run)
+    assert (found["state"], found["epochs"]) == ("finished", "1 of 2")
+    assert found["files"] == ["last.pt", "model.safetensors"]
+    assert found["metrics"]["dice"] > 0
+
+
+def test_the_whole_config_of_a_run(facts: Callable[[Path], dict[str, Any]], run: Path) -> None:
+    assert facts(run)["config"]["optim"]["lr"] == 0.5
+
+
+def test_a_run_in_words(info: Info, run: Path) -> None:
+    lines = info(run).splitlines()
+    assert lines[0] == "kind      training run"
+    assert "epochs    0 of 2" in lines
+
+
+def test_a_run_without_its_own_words(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / run_dir.ABOUT).unlink()
+    assert "run.json: No such file or directory; wanted a file that" in error_of(capsys, run)
 
 
 def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

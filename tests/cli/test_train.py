@@ -1,10 +1,66 @@
+"""`luna train` from the command line; what trains is tested beside the engine, here a stand-in does."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2ch_luna.cli import main
-from p2ch_luna.config import load_config
-from p2ch_luna.training.run_dir import save_config
+from p2ch_luna.config import as_toml, load_config
+from p2ch_luna.errors import LunaError
+from p2ch_luna.training import run_dir
+from p2ch_luna.training.stop import Interrupted
+
+pytestmark = pytest.mark.filterwarnings("ignore:Unable to enable fault handler")  # stderr is captured
+
+
+@pytest.fixture
+def smoke() -> Path:
+    return Path(__file__).parents[2] / "configs" / "smoke.toml"
+
+
+@pytest.fixture
+def run(smoke: Path, tmp_path: Path) -> Path:
+    """A run that was interrupted after its first epoch, as far as the command line can tell."""
+    folder = tmp_path / "runs" / "segmentation-1"
+    folder.mkdir(parents=True)
+    run_dir.begin(folder, as_toml(load_config(smoke)), "cpu", 1)
+    run_dir.set_status(folder, run_dir.INTERRUPTED)
+    run_dir.keep_split(folder, {}, resume=False)
+    (folder / run_dir.LAST).write_bytes(b"a checkpoint")
+    return folder
+
+
+@pytest.fixture
+def fitted(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Nothing is trained; what would be is told here."""
+    told: list[dict[str, Any]] = []
+
+    def fit(config: Any, run: Path, world: Any, *_: Any, resume: bool, **__: Any) -> Path:
+        told.append({"config": config, "run": run, "resume": resume, "device": str(world.device)})
+        run_dir.keep_split(run, {}, resume=resume)
+        return run / run_dir.MODEL
+
+    monkeypatch.setattr("p2ch_luna.training.fit.fit", fit)
+    return told
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """Makes the training raise an error, after its beginning."""
+
+    def fail(error: Exception) -> None:
+        def fit(_: Any, run: Path, *__: Any, **___: Any) -> Path:
+            run_dir.keep_split(run, {}, resume=False)
+            raise error
+
+        monkeypatch.setattr("p2ch_luna.training.fit.fit", fit)
+
+    return fail
 
 
 def code_of(*arguments: str | Path) -> int:
@@ -13,9 +69,34 @@ def code_of(*arguments: str | Path) -> int:
     return int(done.value.code or 0)
 
 
+# a new run
+
+
 def test_a_config_or_a_run_is_needed(capsys: pytest.CaptureFixture[str]) -> None:
     assert code_of("train") == 2
     assert "wanted a CONFIG to start a run, or --resume RUN" in capsys.readouterr().err
+
+
+def test_the_model_is_said_on_stdout(
+    smoke: Path, tmp_path: Path, fitted: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert code_of("train", smoke, "--runs", tmp_path, "--device", "cpu") == 0
+    assert capsys.readouterr().out == f"{fitted[0]['run'] / 'model.safetensors'}\n"
+
+
+@pytest.mark.usefixtures("fitted")
+def test_the_folder_of_a_run_holds_its_resolved_config(smoke: Path, tmp_path: Path) -> None:
+    changes = ("optim.lr=0.5", "data.train_folds=[1,2]")
+    assert code_of("train", smoke, "--runs", tmp_path, *(p for c in changes for p in ("--set", c))) == 0
+    (folder,) = tmp_path.iterdir()
+    assert load_config(folder / run_dir.CONFIG) == load_config(smoke, changes)
+
+
+@pytest.mark.usefixtures("fitted")
+def test_a_run_is_named_after_its_task(smoke: Path, tmp_path: Path) -> None:
+    code_of("train", smoke, "--runs", tmp_path)
+    (folder,) = tmp_path.iterdir()
+    assert folder.name.startswith("segmentation-")
 
 
 def test_a_wrong_key_stops_before_any_data_is_read(
@@ -27,41 +108,21 @@ def test_a_wrong_key_stops_before_any_data_is_read(
 
 
 def test_a_missing_host_is_named(smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        code_of(
-            "train",
-            smoke,
-            "--set",
-            'data.hosts=["no.mha"]',
-            "--set",
-            "data.validation_hosts=[]",
-            "--set",
-            "data.lidc=",
-            "--runs",
-            tmp_path,
-        )
-        == 1
-    )
+    changes = ('data.hosts=["no.mha"]', "data.validation_hosts=[]", "data.lidc=")
+    sets = [part for change in changes for part in ("--set", change)]
+    assert code_of("train", smoke, *sets, "--runs", tmp_path) == 1
     assert "no.mha: no such file or folder" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []  # a run that never began leaves no folder
 
 
-def test_a_resumed_run_keeps_its_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of("train", "--resume", tmp_path, "--set", "optim.lr=1") == 1
-    assert "a resumed run keeps its config" in capsys.readouterr().err
-
-
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert code_of("train", "--resume", tmp_path) == 1
-    assert "config.json" in capsys.readouterr().err
-
-
-def test_a_run_without_a_checkpoint_is_not_resumed(
+def test_fp16_on_the_cpu_leaves_no_folder(
     smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    save_config(tmp_path, load_config(smoke, ['data.hosts=["no.mha"]']).model_dump(mode="json"))
-    assert code_of("train", "--resume", tmp_path) == 1
-    assert "last.pt: no such file; wanted a run with an epoch done" in capsys.readouterr().err
+    assert (
+        code_of("train", smoke, "--set", "compute.precision=fp16", "--runs", tmp_path, "--device", "cpu") == 1
+    )
+    assert "compute.precision = 'fp16' on cpu" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_device_that_is_absent_stops_before_a_folder_is_made(
@@ -72,18 +133,128 @@ def test_a_device_that_is_absent_stops_before_a_folder_is_made(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_run_that_fails_later_keeps_its_folder(
+    smoke: Path, tmp_path: Path, failing: Callable[[Exception], None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failing(LunaError("training diverged at step 7"))
+    assert code_of("train", smoke, "--runs", tmp_path, "--device", "cpu") == 1
+    assert "training diverged at step 7" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_says_how_to_go_on(
+    smoke: Path,
+    tmp_path: Path,
+    failing: Callable[[Exception], None],
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    failing(Interrupted(number, 7))
+    assert code_of("train", smoke, "--runs", tmp_path, "--device", "cpu") == code
+    (folder,) = tmp_path.iterdir()
+    wanted = f"luna: stopped after step 7 by {number.name}; go on with: luna train --resume {folder}"
+    assert wanted in capsys.readouterr().err
+
+
+# a resumed run
+
+
+@pytest.mark.usefixtures("capsys")
+def test_a_run_is_resumed_with_its_own_config(run: Path, smoke: Path, fitted: list[dict[str, Any]]) -> None:
+    assert code_of("train", "--resume", run, "--device", "cpu") == 0
+    assert fitted == [{"config": load_config(smoke), "run": run, "resume": True, "device": "cpu"}]
+
+
+def test_a_resumed_run_is_running(run: Path, failing: Callable[[Exception], None]) -> None:
+    failing(LunaError("the machine burns"))
+    code_of("train", "--resume", run)
+    assert run_dir.load_about(run)["status"] == "running"  # it is `fit` that says how it ended
+
+
+def test_the_same_config_may_be_named_again(run: Path, smoke: Path, fitted: list[dict[str, Any]]) -> None:
+    assert code_of("train", smoke, "--resume", run) == 0
+    assert len(fitted) == 1
+
+
+@pytest.mark.parametrize("with_config", [True, False])
+def test_a_resumed_run_keeps_its_config(
+    run: Path, smoke: Path, capsys: pytest.CaptureFixture[str], with_config: bool
+) -> None:
+    arguments = [smoke] if with_config else []
+    assert code_of("train", *arguments, "--resume", run, "--set", "optim.lr=1.0") == 1
+    said = capsys.readouterr().err
+    assert "another config: optim.lr is 1.0, not 0.003 as the run began" in said
+    assert "a resumed run keeps its config" in said
+
+
+def test_another_config_on_resume_names_the_key(
+    run: Path, smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(smoke.read_text(encoding="utf-8").replace("seed = 0", "seed = 1"), encoding="utf-8")
+    assert code_of("train", other, "--resume", run) == 1
+    assert f"{run}: another config: seed is 1, not 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("status", [run_dir.FINISHED, run_dir.STOPPED])
+def test_a_run_that_is_done_is_not_resumed(
+    run: Path, status: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir.set_status(run, status)
+    assert code_of("train", "--resume", run) == 1
+    assert "this run is done, its model is" in capsys.readouterr().err
+    assert run_dir.load_about(run)["status"] == status
+
+
+@pytest.mark.usefixtures("fitted")
+@pytest.mark.parametrize("status", [run_dir.RUNNING, run_dir.FAILED])
+def test_a_run_that_was_killed_or_failed_is_resumed(run: Path, status: str) -> None:
+    run_dir.set_status(run, status)
+    assert code_of("train", "--resume", run) == 0
+
+
+def test_a_resumed_run_that_fails_at_once_keeps_its_folder(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fit(*_: Any, **__: Any) -> Path:
+        raise LunaError("no scan in folds [0]")
+
+    (run / run_dir.SPLIT).unlink()
+    monkeypatch.setattr("p2ch_luna.training.fit.fit", fit)
+    assert code_of("train", "--resume", run, "--device", "cpu") == 1
+    assert "no scan in folds [0]" in capsys.readouterr().err
+    assert run.is_dir()
+
+
+def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert code_of("train", "--resume", tmp_path) == 1
+    assert f"{tmp_path / 'config.toml'}: No such file or directory" in capsys.readouterr().err
+
+
+def test_a_run_without_a_checkpoint_is_not_resumed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / run_dir.LAST).unlink()
+    assert code_of("train", "--resume", run) == 1
+    assert "last.pt: no such file; wanted a run that has a checkpoint" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_the_smoke_config_trains_from_the_command_line(
     smoke: Path, shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hosts = f'data.hosts=["{shared_data / "ct" / "lungfcp-01-0001.mha"}"]'
-    lidc = f"data.lidc={shared_data / 'lidc'}"
-    assert code_of("train", smoke, "--set", hosts, "--set", lidc, "--runs", tmp_path, "--device", "cpu") == 0
+    host = shared_data / "ct" / "lungfcp-01-0001.mha"
+    changes = (
+        f'data.hosts=["{host}"]',
+        f'data.validation_hosts=["{host}"]',
+        f"data.lidc={shared_data / 'lidc'}",
+        "optim.warmup_steps=0",
+        "loop.epochs=1",
+        "loop.steps_per_epoch=20",
+        "validation.samples=8",
+    )
+    sets = [part for change in changes for part in ("--set", change)]
+    assert code_of("train", smoke, *sets, "--runs", tmp_path, "--device", "cpu") == 0
     said = capsys.readouterr()
     assert Path(said.out.strip()).is_file()
-    assert "epoch 2/2" in said.err
-
-
-@pytest.fixture
-def smoke() -> Path:
-    return Path(__file__).parents[2] / "configs" / "smoke.toml"
+    assert "epoch 1/1" in said.err

@@ -345,3 +345,36 @@ def test_a_draw_for_another_batch_is_refused() -> None:
 def test_rows_and_columns_of_different_number_cannot_change_places() -> None:
     with pytest.raises(ValueError, match="8 rows and 6 columns"):
         apply(torch.zeros(1, 1, 4, 8, 6), None, a_draw(transpose=torch.tensor([True])))
+
+
+def test_the_parts_of_a_draw_are_those_of_the_whole() -> None:
+    whole = draw(6, Augmentation(elastic_mm=1.0), generator())
+    for rank in range(2):
+        part = whole.part(rank, 2)
+        for field in fields(Draw):
+            if field.name != "seed":
+                assert torch.equal(getattr(part, field.name), getattr(whole, field.name)[rank::2])
+
+
+def test_the_only_part_is_the_whole() -> None:
+    whole = draw(2, Augmentation(), generator())
+    assert whole.part(0, 1) is whole
+
+
+def test_a_draw_without_bending_has_parts_without() -> None:
+    assert draw(4, Augmentation(), generator()).part(1, 2).bend is None
+
+
+def test_parts_have_noise_of_their_own() -> None:
+    whole = a_draw(2, noise_sigma=torch.full((2,), 10.0))
+    first, second = (apply(torch.zeros(1, 1, 8, 8, 8), None, whole.part(rank, 2))[0] for rank in range(2))
+    assert not torch.equal(first, second)
+
+
+def test_without_noise_the_parts_are_augmented_as_the_whole() -> None:
+    how = Augmentation(noise_hu=0.0, elastic_mm=1.0)
+    hu, whole = image(4, (16, 16, 16)), draw(4, how, generator())
+    together, _ = apply(hu, None, whole)
+    for rank in range(2):
+        part, _ = apply(hu[rank::2], None, whole.part(rank, 2))
+        torch.testing.assert_close(part, together[rank::2])

@@ -1,7 +1,6 @@
-import math
-
 import numpy as np
 import pytest
+import torch
 
 from p2ch_luna.datasets.candidates import (
     CropDataset,
@@ -11,10 +10,11 @@ from p2ch_luna.datasets.candidates import (
     LungCrops,
     NoduleCrops,
     PlaceCrops,
+    is_malignant,
     label_candidates,
-    malignancy_label,
 )
 from p2ch_luna.datasets.implant import Implantable
+from p2ch_luna.datasets.lidc_labels import malignancy_of
 from p2ch_luna.datasets.places import candidate_places
 from p2ch_luna.datasets.sampling import Pick
 from p2ch_luna.datasets.scans import LabelledScan, label_scan
@@ -40,14 +40,19 @@ def crops(source: CropSource, n: int = 10) -> list[CropSample]:
     return [CropDataset([source], SHAPE)[Pick(0, i % len(source), (0, 0, i))] for i in range(n)]
 
 
-@pytest.mark.parametrize(("rating", "label"), [(1.0, 0.0), (2.5, 0.0), (3.5, 1.0), (5.0, 1.0)])
-def test_ratings_that_say_something_have_a_label(rating: float, label: float) -> None:
-    assert malignancy_label(rating) == label
+def test_ratings_that_say_something_have_a_label() -> None:
+    assert is_malignant(torch.tensor([1.0, 2.5, 3.5, 5.0])).tolist() == [0.0, 0.0, 1.0, 1.0]
 
 
-@pytest.mark.parametrize("rating", [2.75, 3.0, 3.25, None])
-def test_ratings_that_do_not_have_none(rating: float | None) -> None:
-    assert math.isnan(malignancy_label(rating))
+def test_ratings_that_do_not_have_none() -> None:
+    assert is_malignant(torch.tensor([2.75, 3.0, 3.25, torch.nan])).isnan().all()
+
+
+def test_labels_are_those_of_the_malignancy_rule() -> None:
+    rating = torch.arange(1, 5.01, 1 / 12)  # every mean of up to four readers
+    label = {"benign": 0.0, "malignant": 1.0}
+    expected = torch.tensor([label.get(malignancy_of(one) or "", torch.nan) for one in rating.tolist()])
+    torch.testing.assert_close(is_malignant(rating), expected, equal_nan=True)
 
 
 def test_an_implant_is_in_the_middle(scan: LabelledScan, nodule: Implantable) -> None:
@@ -60,7 +65,7 @@ def test_an_implant_is_in_the_middle(scan: LabelledScan, nodule: Implantable) ->
 
 def test_an_implant_brings_its_rating_and_diameter(scan: LabelledScan, nodule: Implantable) -> None:
     (sample,) = crops(ImplantCrops([scan], [nodule]), 1)
-    assert (sample.is_nodule.item(), sample.malignancy.item()) == (1.0, 1.0)
+    assert (sample.is_nodule.item(), sample.rating.item()) == (1.0, 4.0)
     assert 7.9 < sample.diameter_mm.item() < 12.6  # 10 mm, zoomed
 
 
@@ -76,7 +81,7 @@ def test_a_candidate_says_what_it_is_and_no_more(scan: LabelledScan, is_nodule: 
     places = candidate_places([scan], table(0.0, is_nodule=is_nodule), is_nodule)
     (sample,) = crops(PlaceCrops(places, is_nodule), 1)
     assert sample.is_nodule.item() == is_nodule
-    assert sample.malignancy.isnan()
+    assert sample.rating.isnan()
     assert sample.diameter_mm.isnan()
 
 
@@ -92,8 +97,14 @@ def test_a_third_of_the_non_nodules_have_a_nodule_beside_them(
 def test_an_own_nodule_brings_its_rating(prepared: PreparedCt) -> None:
     scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 8.0, malignancy=2.0)])
     (sample,) = crops(NoduleCrops([(scan, scan.nodules[0])]), 1)
-    found = [float(value) for value in (sample.is_nodule, sample.malignancy, sample.diameter_mm)]
-    assert found == [1.0, 0.0, 8.0]
+    found = [float(value) for value in (sample.is_nodule, sample.rating, sample.diameter_mm)]
+    assert found == [1.0, 2.0, 8.0]
+
+
+def test_a_nodule_that_nobody_rated_has_no_rating(prepared: PreparedCt) -> None:
+    scan = label_scan(prepared, [Nodule("1.2.3", MIDDLE, 8.0)])
+    (sample,) = crops(NoduleCrops([(scan, scan.nodules[0])]), 1)
+    assert sample.rating.isnan()
 
 
 def test_an_own_nodule_is_in_the_middle(prepared: PreparedCt) -> None:

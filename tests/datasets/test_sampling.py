@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from p2ch_luna.datasets.sampling import BalancedSampler, Pick, exact_counts
+from p2ch_luna.datasets.sampling import BalancedSampler, Batches, Pick, exact_counts
 
 
 def sampler(n: int = 20, lengths: tuple[int, ...] = (5, 1000), seed: int = 0) -> BalancedSampler:
@@ -76,3 +76,67 @@ def test_sources_are_mixed_within_an_epoch() -> None:
 def test_an_empty_source_with_a_share_is_refused() -> None:
     with pytest.raises(ValueError, match="empty source"):
         BalancedSampler([0, 3], [0.5, 0.5], 4, 0)
+
+
+def batches_of(rank: int = 0, size: int = 1, *, dealt: bool, n: int = 22, first: int = 0) -> Batches:
+    """Of 8 samples each, the last of 6."""
+    made = Batches(sampler(n=n), 8, rank, size, dealt=dealt)
+    made.first = first
+    return made
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_the_parts_of_all_processes_make_each_batch_once(size: int) -> None:
+    whole = list(batches_of(dealt=True))
+    parts = [list(batches_of(rank, size, dealt=True)) for rank in range(size)]
+    for number, batch in enumerate(whole):
+        together = [pick for part in parts for pick in part[number]]
+        assert len(together) == len(set(together))
+        assert sorted(together) == sorted(batch)
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_every_process_has_as_many_samples_of_a_whole_batch(size: int) -> None:
+    assert {len(next(iter(batches_of(rank, size, dealt=True)))) for rank in range(size)} == {8 // size}
+
+
+def test_a_batch_is_dealt_out_pick_by_pick() -> None:
+    (whole, *_), (odd, *_) = batches_of(dealt=True), batches_of(1, 2, dealt=True)
+    assert odd == whole[1::2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_whole_batches_are_dealt_out_in_turns(size: int) -> None:
+    whole = list(batches_of(dealt=False))
+    for rank in range(size):
+        assert list(batches_of(rank, size, dealt=False)) == whole[rank::size]
+
+
+def test_a_process_may_have_no_batch() -> None:
+    assert list(batches_of(3, 4, dealt=False)) == []  # of three batches
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_batches_that_are_done_are_left_out(dealt: bool) -> None:
+    assert list(batches_of(dealt=dealt, first=1)) == list(batches_of(dealt=dealt))[1:]
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+def test_the_last_batch_has_what_is_left(dealt: bool) -> None:
+    assert [len(batch) for batch in batches_of(dealt=dealt)] == [8, 8, 6]
+
+
+@pytest.mark.parametrize("dealt", [True, False])
+@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("first", [0, 1, 3])
+def test_the_number_of_batches_is_known_before(dealt: bool, size: int, first: int) -> None:
+    for rank in range(size):
+        made = batches_of(rank, size, dealt=dealt, first=first)
+        assert len(made) == len(list(made))
+
+
+def test_another_epoch_has_other_batches() -> None:
+    made = batches_of(dealt=True)
+    first = list(made)
+    made.sampler.set_epoch(1)
+    assert list(made) != first

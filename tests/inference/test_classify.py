@@ -9,6 +9,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Candidate
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference.classify import CROP_IRC, classify
+from p2ch_luna.models.classifier import Verdict
 
 CPU = torch.device("cpu")
 
@@ -81,5 +82,18 @@ def test_a_network_that_answers_nan_is_refused() -> None:
             return hu[:, 0, 0, 0, 0] * torch.nan, hu[:, 0, 0, 0, 0]
 
     ct = a_ct(1)
-    with pytest.raises(LunaError, match="classifier network answers NaN"):
-        classify(Broken(), ct, [candidate(ct, (0, 0, 0))], device=CPU, advance=lambda _: None)
+    with pytest.raises(LunaError, match="malignancy network answers NaN"):
+        classify(
+            Broken(), ct, [candidate(ct, (0, 0, 0))], device=CPU, advance=lambda _: None, name="malignancy"
+        )
+
+
+def test_what_a_network_says_beyond_both_logits_is_passed_over() -> None:
+    class WithDiameter(nn.Module):
+        def forward(self, hu: Tensor) -> Verdict:
+            middle = hu[:, 0, 24, 24, 24]
+            return Verdict(middle, -middle, middle * torch.nan)
+
+    ct = a_ct(1)
+    opinions = classify(WithDiameter(), ct, [candidate(ct, (0, 0, 0))], device=CPU, advance=lambda _: None)
+    assert opinions.nodule_probability == pytest.approx(1 / (1 + np.exp(-1.0)))

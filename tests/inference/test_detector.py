@@ -2,18 +2,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Candidate
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.classify import Opinions
 from p2ch_luna.inference.detector import joint_probability, propose_candidates, score
 from p2ch_luna.lungs import prepare
+from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.classifier import NoduleClassifier
 
 BALL_XYZ = (-38.0, 6.0, 45.0)
 
@@ -40,6 +44,91 @@ def test_both_stages_are_joined(detector: NoduleDetector, scan: CtVolume) -> Non
 def test_malignancy_is_passed_on(detector: NoduleDetector, scan: CtVolume) -> None:
     (found,) = detector(scan).detections
     assert found.malignancy_probability == pytest.approx(1 / (1 + np.e), rel=1e-5)
+
+
+class Suspicious(nn.Module):
+    """Malignant by a logit of 3, and no nodule by one of -9; keeps the shapes of what it sees."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, ...]] = []
+
+    def forward(self, hu: Tensor) -> tuple[Tensor, Tensor]:
+        self.shapes.append(tuple(hu.shape))
+        return torch.full((len(hu),), -9.0), torch.full((len(hu),), 3.0)
+
+
+def test_a_network_of_its_own_says_how_malignant(detector: NoduleDetector, scan: CtVolume) -> None:
+    (found,) = replace(detector, malignancy=Suspicious())(scan).detections
+    assert found.malignancy_probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-5)
+
+
+def test_the_network_for_malignancy_has_no_say_in_nodules(detector: NoduleDetector, scan: CtVolume) -> None:
+    (alone,), (found,) = (d(scan).detections for d in (detector, replace(detector, malignancy=Suspicious())))
+    assert (found.probability, found.classifier_probability) == (
+        alone.probability,
+        alone.classifier_probability,
+    )
+
+
+def test_the_network_for_malignancy_has_crops_of_its_own_size(
+    detector: NoduleDetector, scan: CtVolume
+) -> None:
+    network = Suspicious()
+    replace(detector, malignancy=network, malignancy_crop_irc=(32, 32, 32))(scan)
+    assert network.shapes == [(1, 1, 32, 32, 32)]
+
+
+def save_classifier(folder: Path, task: str | None, side: int = 48) -> Path:
+    torch.manual_seed(0)
+    arguments = {"widths": [8, 8, 8, 8]}
+    config = {"data": {"shape_irc": [side] * 3}, **({"task": task} if task else {})}
+    path = folder / f"{task}.safetensors"
+    card = ModelCard(
+        builder="nodule_classifier",
+        arguments=arguments,
+        config=config,
+        data=[],
+        split={},
+        metrics={},
+        software="",
+    )
+    save_model(path, NoduleClassifier(**arguments), card)
+    return path
+
+
+def test_each_model_has_the_crops_that_its_card_says(tmp_path: Path) -> None:
+    detector = NoduleDetector.load(
+        classifier=save_classifier(tmp_path, "nodule", 48),
+        malignancy=save_classifier(tmp_path, "malignancy", 32),
+    )
+    assert (detector.crop_irc, detector.malignancy_crop_irc) == ((48, 48, 48), (32, 32, 32))
+
+
+def test_the_model_of_malignancy_is_among_those_told(tmp_path: Path) -> None:
+    detector = NoduleDetector.load(malignancy=save_classifier(tmp_path, "malignancy"))
+    assert {stage: card.config["task"] for stage, card in detector.models.items()} == {
+        "segmentation": "segmentation",
+        "classifier": "nodule",
+        "malignancy": "malignancy",
+    }
+
+
+def test_without_a_model_of_malignancy_there_are_two_networks() -> None:
+    detector = NoduleDetector.load()
+    assert detector.malignancy is None
+    assert list(detector.models) == ["segmentation", "classifier"]
+
+
+def test_a_model_of_malignancy_is_no_classifier(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match="trained for the task 'malignancy'; wanted one for 'nodule'"):
+        NoduleDetector.load(classifier=save_classifier(tmp_path, "malignancy"))
+
+
+@pytest.mark.parametrize("task", ["nodule", None])
+def test_a_classifier_is_no_model_of_malignancy(tmp_path: Path, task: str | None) -> None:
+    with pytest.raises(LunaError, match=f"trained for the task {task!r}; wanted one for 'malignancy'"):
+        NoduleDetector.load(malignancy=save_classifier(tmp_path, task))
 
 
 def test_a_flipped_file_has_the_same_findings(detector: NoduleDetector, scan: CtVolume) -> None:
@@ -135,7 +224,6 @@ def test_certainty_of_one_stage_does_not_silence_the_other() -> None:
 @pytest.mark.slow
 def test_the_real_networks_fit_the_detector(scan: CtVolume) -> None:
     from p2ch_luna.inference.fast import ready
-    from p2ch_luna.models.classifier import NoduleClassifier
     from p2ch_luna.models.unet import SegmentationUNet
 
     class Eager(nn.Module):

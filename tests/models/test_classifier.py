@@ -1,6 +1,7 @@
 import torch
 
-from p2ch_luna.models.classifier import NoduleClassifier
+from p2ch_luna.models.checkpoint import bundled, load_model
+from p2ch_luna.models.classifier import TYPICAL_MM, NoduleClassifier
 
 
 def test_one_logit_a_head_and_crop() -> None:
@@ -24,3 +25,36 @@ def test_the_heads_learn_apart() -> None:
     model(torch.randn(2, 1, 32, 32, 32) * 300).malignancy_logit.sum().backward()
     assert model.heads["malignancy"].weight.grad is not None
     assert model.heads["nodule"].weight.grad is None
+
+
+def test_without_a_head_nothing_is_said_of_the_diameter() -> None:
+    assert NoduleClassifier(widths=(4, 8, 8, 8)).eval()(torch.zeros(1, 1, 32, 32, 32)).log_diameter is None
+
+
+def test_a_new_diameter_head_starts_near_a_typical_nodule() -> None:
+    torch.manual_seed(0)
+    model = NoduleClassifier(widths=(4, 8, 8, 8), diameter_head=True).eval()
+    with torch.no_grad():
+        diameter_mm = model(torch.zeros(3, 1, 32, 32, 32)).log_diameter.exp()
+    assert diameter_mm.shape == (3,)
+    assert torch.all((diameter_mm > TYPICAL_MM / 2) & (diameter_mm < TYPICAL_MM * 2))
+
+
+def test_the_heads_are_reached_by_name() -> None:
+    model = NoduleClassifier(widths=(4, 8, 8, 8), diameter_head=True)
+    names = {name.removesuffix(".weight") for name, _ in model.named_parameters() if "heads" in name}
+    assert {"heads.nodule", "heads.malignancy", "heads.diameter"} <= names
+
+
+def test_a_diameter_head_leaves_the_other_weights_of_a_seed_alone() -> None:
+    states = []
+    for diameter_head in (False, True):
+        torch.manual_seed(0)
+        states.append(NoduleClassifier(widths=(4, 8, 8, 8), diameter_head=diameter_head).state_dict())
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
+def test_the_bundled_weights_need_no_diameter_head() -> None:
+    model, _ = load_model(bundled("nodule"), builder="nodule_classifier")
+    with torch.no_grad():
+        assert model(torch.zeros(1, 1, 48, 48, 48)).log_diameter is None

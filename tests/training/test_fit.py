@@ -1,213 +1,270 @@
-"""A whole run on a small scan, then what it left on disk."""
+"""Whole tiny runs: what they leave on disk, and what they refuse before they begin."""
+
+from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from p2ch_luna.config import RunConfig, check_config
-from p2ch_luna.datasets.phantom import make_phantom
-from p2ch_luna.datasets.splits import fold_of
+from p2ch_luna.config import load_config
 from p2ch_luna.errors import LunaError
-from p2ch_luna.findings import Candidate
-from p2ch_luna.io import write_candidates, write_ct, write_nodules
-from p2ch_luna.io.scan_cache import ScanCache
-from p2ch_luna.models.checkpoint import load_model
-from p2ch_luna.training.fit import fit
-from p2ch_luna.training.run_dir import load_checkpoint
+from p2ch_luna.models.checkpoint import load_card, load_model
+from p2ch_luna.training import fit as fit_module
+from p2ch_luna.training import run_dir
+from p2ch_luna.training.state import load_checkpoint
 
 CPU = torch.device("cpu")
-SAMPLING = {
-    "segmentation": {"nodules": 0.5, "candidates": 0.2, "lung": 0.3, "implants": 0.0, "cubes": 0.0},
-    "nodule": {
-        "nodules": 0.2, "found_nodules": 0.2, "implants": 0.2, "cubes": 0.0, "candidates": 0.2,
-        "vessels": 0.0, "lung": 0.2,
-    },
-}  # fmt: skip
+SHORT: dict[str, Any] = {"loop": {"epochs": 1}, "validation": {"scans": 0}}  # the shortest run there is
 
 
-class Silent:
-    def __init__(self) -> None:
-        self.epochs: list[dict[str, float]] = []
-
-    def loaded(self, item: str) -> None:
-        pass
-
-    def step(self, step: int, total: int, losses: dict[str, float]) -> None:
-        pass
-
-    def epoch(self, epoch: int, total: int, metrics: dict[str, float]) -> None:
-        self.epochs.append(metrics)
+# what a run leaves
 
 
-@pytest.fixture(scope="session")
-def scans(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with two small phantoms, annotated, and candidates in them."""
-    folder = tmp_path_factory.mktemp("scans")
-    truth, candidates = [], []
-    for seed in (0, 1):
-        phantom = make_phantom(
-            np.random.default_rng(seed), shape_irc=(60, 96, 96), spacing_xyz=(4.0, 4.0, 5.0), n_nodules=4,
-            diameters_mm=[14.0, 16.0, 18.0, 20.0], series_uid=f"phantom-{seed}",
-        )  # fmt: skip
-        uid = phantom.ct.series_uid
-        write_ct(folder / f"{uid}.mhd", phantom.ct)
-        truth += phantom.truth
-        candidates += [Candidate(uid, n.center_xyz, 0.9, 500.0, 10.0, True) for n in phantom.truth]
-        x, y, z = phantom.truth[0].center_xyz
-        candidates += [Candidate(uid, (x + 30.0 * k, y, z), 0.5, 100.0, 6.0, False) for k in (-1, 1)]
-    write_nodules(folder / "annotations.csv", truth)
-    write_candidates(folder / "candidates.csv", candidates)
-    return folder
-
-
-@pytest.fixture
-def config(scans: Path, shared_data: Path) -> Callable[..., RunConfig]:
-    def make(task: str, **loop: int) -> RunConfig:
-        segmentation = task == "segmentation"
-        name = "segmentation_unet" if segmentation else "nodule_classifier"
-        return check_config(
-            {
-                "task": task,
-                "seed": 0,
-                "data": {
-                    "luna16": "", "lidc": "" if segmentation else str(shared_data / "lidc"),
-                    "cubes": "", "cube_patients": "", "hosts": [str(scans / "phantom-0.mhd")],
-                    "validation_hosts": [str(scans / "phantom-1.mhd")], "scans": [],
-                    "annotations": str(scans / "annotations.csv"), "excluded": "",
-                    "candidates": [str(scans / "candidates.csv")], "credits": ["a phantom"],
-                    "train_folds": [] if segmentation else [5], "validation_folds": [6],
-                    "shape_irc": [32, 32, 32],
-                },
-                "model": {"name": name, "widths": [4, 8], "window_hu": [-1000, 400]},
-                "augmentation": {
-                    "thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "noise_grain_mm": 1, "gain": 0.05,
-                    "shift_hu": 20, "gamma": 0.2, "resample": 0.5, "rotation_degrees": 15, "scale": 0.1,
-                    "shift_mm": 0.5, "elastic_mm": 0,
-                },
-                "optim": {"lr": 3e-3, "weight_decay": 0.01, "warmup_steps": 2, "clip_norm": 1.0},
-                "loop": {
-                    "epochs": 2, "steps_per_epoch": 3, "batch_size": 4, "validation_samples": 16,
-                    "workers": 0,
-                    **loop,
-                },
-                "sampling": SAMPLING[task],
-                "loss": {"focal": 20.0, "dice": 1.0} if segmentation else {"nodule": 1.0, "malignancy": 0.3},
-            },
-            "test",
-        )  # fmt: skip
-
-    return make
-
-
-def run(config: RunConfig, folder: Path, resume: bool = False, listener: Silent | None = None) -> Path:
-    folder.mkdir(exist_ok=True)
-    cache = ScanCache(folder.parent / "cache")
-    return fit(config, folder, CPU, listener or Silent(), cache, resume=resume)
-
-
-def events(folder: Path) -> EventAccumulator:
-    accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
-    accumulator.Reload()
-    return accumulator
-
-
-def test_a_segmentation_run_leaves_a_model_that_loads(
-    config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    weights = run(config("segmentation"), tmp_path / "run")
-    model, card = load_model(weights, builder="segmentation_unet")
+def test_the_model_loads(segmentation_run: Path) -> None:
+    model, _ = load_model(segmentation_run / "model.safetensors", builder="segmentation_unet")
     assert model(torch.zeros(1, 1, 16, 16, 16)).shape == (1, 1, 16, 16, 16)
-    assert card.data == ["a phantom"]
-    assert card.metrics["epoch"] in (1, 2)
-    assert card.split["untouched folds"] == [str(k) for k in (0, 1, 2, 3, 4, 5, 7, 8, 9)]
 
 
-def test_the_events_of_a_segmentation_run_read_back(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    run(config("segmentation"), tmp_path / "run")
-    found = events(tmp_path / "run")
-    scalars = found.Tags()["scalars"]
-    assert {"train/loss_focal", "train/loss_dice", "train/lr", "train/gradient_norm"} <= set(scalars)
-    assert {"validation/sensitivity", "validation/dice", "validation/loss"} <= set(scalars)
-    assert [event.step for event in found.Scalars("validation/dice")] == [3, 6]
-    assert "validation/patches (true green, said red)" in found.Tags()["images"]
-    assert "augmentation/before above, after below" in found.Tags()["images"]
-    assert {"validation/voxels", "config/text_summary"} <= set(found.Tags()["tensors"])
+def test_the_card_names_who_trained(segmentation_run: Path) -> None:
+    split = load_card(segmentation_run / "model.safetensors").split
+    assert (split["train"], split["validation"]) == (["chest-0"], ["chest-1"])
+    assert split["untouched folds"] == [str(k) for k in (0, 1, 3, 4, 5, 6, 8, 9)]  # all but 2 and 7
 
 
-def test_the_events_of_a_nodule_run_read_back(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    run(config("nodule"), tmp_path / "run")
-    found = events(tmp_path / "run")
-    scalars = found.Tags()["scalars"]
-    assert {"train/loss_nodule", "train/loss_malignancy", "train/samples_per_second"} <= set(scalars)
-    assert {"validation/nodule_auc", "validation/malignancy_auc_of_diameter"} <= set(scalars)
-    assert "validation/highest non-nodules" in found.Tags()["images"]
-    assert {"validation/nodule", "validation/malignancy"} <= set(found.Tags()["tensors"])
-
-
-def test_the_same_seed_trains_the_same_weights(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    first, second = (run(config("segmentation"), tmp_path / name) for name in ("a", "b"))
-    assert first.read_bytes() == second.read_bytes()
-
-
-def test_a_resumed_run_ends_where_an_unbroken_one_does(
-    config: Callable[..., RunConfig], tmp_path: Path
-) -> None:
-    class Interrupt(Silent):
-        def epoch(self, epoch: int, total: int, metrics: dict[str, float]) -> None:
-            raise KeyboardInterrupt
-
-    whole = run(config("segmentation"), tmp_path / "whole")
-    with pytest.raises(KeyboardInterrupt):
-        run(config("segmentation"), tmp_path / "broken", listener=Interrupt())
-    resumed = run(config("segmentation"), tmp_path / "broken", resume=True)
-    last = [load_checkpoint(p.parent / "last.pt", CPU)["model"] for p in (whole, resumed)]
-    assert all(torch.equal(last[0][name], last[1][name]) for name in last[0])
-
-
-def test_a_checkpoint_cut_short_is_named(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    run(config("segmentation", epochs=1), tmp_path / "run")
-    last = tmp_path / "run" / "last.pt"
-    last.write_bytes(last.read_bytes()[:1000])
-    with pytest.raises(LunaError, match=r"last.pt: cut short or not a checkpoint"):
-        run(config("segmentation"), tmp_path / "run", resume=True)
-
-
-def test_the_card_reads_as_json(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    weights = run(config("segmentation", epochs=1), tmp_path / "run")
-    card = json.loads(weights.with_suffix(".json").read_text())
+def test_the_card_names_the_data_and_the_use(segmentation_run: Path) -> None:
+    card = json.loads((segmentation_run / "model.json").read_text(encoding="utf-8"))
+    assert card["data"] == ["two chests"]
     assert card["intended_use"] == "Research only, not a medical device."
-    assert card["config"]["optim"]["lr"] == 3e-3
+    assert card["config"]["optim"]["lr"] == 3e-2
 
 
-def test_the_card_names_who_trained(config: Callable[..., RunConfig], tmp_path: Path) -> None:
-    weights = run(config("nodule", epochs=1), tmp_path / "run")
-    split = json.loads(weights.with_suffix(".json").read_text())["split"]
-    assert (split["train hosts"], split["validation hosts"]) == (["phantom-0"], ["phantom-1"])
-    assert split["train scans"] == split["validation scans"] == []
-    assert {fold_of(p) for p in split["train"] if p != "phantom-0"} == {5}
-    assert {fold_of(p) for p in split["validation"] if p != "phantom-1"} == {6}
+def test_the_config_of_a_run_reads_back(segmentation_run: Path, make_config: Callable[..., Any]) -> None:
+    assert load_config(segmentation_run / run_dir.CONFIG) == make_config()
+
+
+def test_a_finished_run_says_so(segmentation_run: Path) -> None:
+    assert run_dir.load_about(segmentation_run)["status"] == "finished"
+
+
+def test_the_history_has_an_entry_an_epoch(segmentation_run: Path) -> None:
+    history = run_dir.load_history(segmentation_run)
+    assert [(entry["epoch"], entry["step"]) for entry in history] == [(1, 3), (2, 6)]
+    assert 0 < history[0]["seconds"] < history[1]["seconds"]
+
+
+def test_the_history_has_the_whole_scans_and_the_losses(segmentation_run: Path) -> None:
+    metrics = run_dir.load_history(segmentation_run)[0]["metrics"]
+    assert metrics["cpm"] == pytest.approx(1 / 3)  # one finding, on one of the three nodules
+    assert {"loss", "loss_focal", "train_loss_focal", "train_loss_bce", "train_loss_dice"} <= metrics.keys()
+
+
+def test_the_split_is_kept(segmentation_run: Path) -> None:
+    split = json.loads((segmentation_run / run_dir.SPLIT).read_text(encoding="utf-8"))
+    assert split["train scans"] == ["chest-0"]
+
+
+# the same again
+
+
+def test_the_same_seed_trains_the_same_weights(
+    segmentation_run: Path, make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    again = train(make_config(), tmp_path)
+    assert _bytes(again) == _bytes(segmentation_run)
+
+
+def test_another_seed_trains_other_weights(
+    segmentation_run: Path, make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    other = train(make_config(seed=1, **SHORT), tmp_path)
+    assert _bytes(other) != _bytes(segmentation_run)
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create 3")  # more than there may be cores
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_changes_no_weight(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path, workers: int
+) -> None:
+    changed = {**SHORT, "loop": {"epochs": 1, "workers": workers}}
+    alone, helped = train(make_config(**SHORT), tmp_path / "a"), train(make_config(**changed), tmp_path / "b")
+    assert _bytes(alone) == _bytes(helped)
+
+
+def test_pieces_change_the_weights_by_rounding_and_batch_norm_alone(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    changed = {**SHORT, "loop": {"epochs": 1, "accumulate": 2}}
+    losses = [
+        run_dir.load_history(train(make_config(**tables), tmp_path / name))[0]["metrics"]["train_loss_focal"]
+        for name, tables in (("whole", SHORT), ("pieces", changed))
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=0.2)
+
+
+def _bytes(run: Path) -> bytes:
+    return (run / "model.safetensors").read_bytes()
+
+
+# what goes wrong
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        ({"precision": "fp16"}, r"compute.precision = 'fp16' on cpu: .*wanted auto, bf16 or fp32"),
+        ({"sync_batch_norm": True}, r"compute.sync_batch_norm = true with 1 process\(es\) on cpu; wanted"),
+    ],
+)
+def test_what_the_cpu_cannot_do_is_refused_before_any_data_is_read(
+    make_config: Callable[..., Any],
+    train: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    compute: Mapping[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.setattr(fit_module, "load_sides", lambda *_: pytest.fail("data were read"))
+    with pytest.raises(LunaError, match=message):
+        train(make_config(compute=compute), tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("[enforce fail at alloc_cpu.cpp:75] DefaultCPUAllocator: can't allocate memory"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        MemoryError(),
+    ],
+)
+def test_memory_that_is_short_is_told_with_what_to_lower(
+    make_config: Callable[..., Any],
+    train: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    def full(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(fit_module, "run_epochs", full)
+    with pytest.raises(LunaError, match=r"out of memory on cpu: a batch of 4 × 32×32×32.*loop.accumulate"):
+        train(make_config(), tmp_path)
+
+
+def test_another_error_is_passed_on(
+    make_config: Callable[..., Any],
+    train: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(fit_module, "run_epochs", fail)
+    with pytest.raises(RuntimeError, match="cannot be multiplied"):
+        train(make_config(), tmp_path)
+    assert run_dir.load_about(tmp_path)["status"] == "failed"
+
+
+def test_a_status_that_cannot_be_written_hides_no_error(
+    make_config: Callable[..., Any],
+    train: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise LunaError("the disk is full")
+
+    monkeypatch.setattr(fit_module, "run_epochs", full)
+    monkeypatch.setattr(run_dir, "set_status", lambda *_: (_ for _ in ()).throw(LunaError("also full")))
+    with pytest.raises(LunaError, match="the disk is full"):
+        train(make_config(), tmp_path)
 
 
 def test_a_share_of_what_there_is_none_of_is_refused(
-    config: Callable[..., RunConfig], tmp_path: Path
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
 ) -> None:
-    wanted = config("segmentation")
-    wanted = wanted.model_copy(update={"sampling": {**wanted.sampling, "cubes": 0.3}})
     with pytest.raises(LunaError, match=r"sampling.cubes = 0.3, but the data have no such sample"):
-        run(wanted, tmp_path / "run")
+        train(make_config(sampling={"cubes": 0.3}), tmp_path)
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create 4")  # more than there may be cores
-@pytest.mark.parametrize("workers", [1, 4])
-def test_the_number_of_workers_changes_no_weight(
-    config: Callable[..., RunConfig], tmp_path: Path, workers: int
+def test_training_without_a_nodule_is_refused(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
 ) -> None:
-    alone, helped = (
-        run(config("segmentation", epochs=1, workers=n), tmp_path / f"{n}") for n in (0, workers)
+    with pytest.raises(LunaError, match=r"train: no sample holds a nodule: .*wanted one of"):
+        train(make_config(sampling={"nodules": 0.0}), tmp_path)
+
+
+def test_a_run_without_a_checkpoint_is_not_resumed(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path, segmentation_run: Path
+) -> None:
+    for name in (run_dir.CONFIG, run_dir.ABOUT, run_dir.SPLIT):
+        (tmp_path / name).write_bytes((segmentation_run / name).read_bytes())
+    with pytest.raises(LunaError, match=r"last.pt: no such file; wanted a checkpoint"):
+        train(make_config(), tmp_path, resume=True)
+
+
+def test_other_data_on_resume_are_named(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path, segmentation_run: Path
+) -> None:
+    for path in segmentation_run.glob("*.*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    split = json.loads((tmp_path / run_dir.SPLIT).read_text(encoding="utf-8"))
+    (tmp_path / run_dir.SPLIT).write_text(json.dumps({**split, "train": ["chest-9"]}), encoding="utf-8")
+    with pytest.raises(LunaError, match=r"split.json: train: chest-0 is new \(2 differ\)"):
+        train(make_config(), tmp_path, resume=True)
+
+
+# the beginning
+
+
+def test_a_frozen_part_is_not_trained(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path, segmentation_run: Path
+) -> None:
+    start = {"init_from": str(segmentation_run), "frozen": ["stem"], "new": ["head"]}
+    run = train(make_config(start=start, **SHORT), tmp_path)
+    before, after = (
+        load_model(folder / "model.safetensors")[0].state_dict() for folder in (segmentation_run, run)
     )
-    assert alone.read_bytes() == helped.read_bytes()
+    stem = [name for name in before if name.startswith("stem.")]
+    assert any("running_mean" in name for name in stem)
+    assert all(torch.equal(before[name], after[name]) for name in stem)
+    assert not torch.equal(before["merge.0.first.0.weight"], after["merge.0.first.0.weight"])
+
+
+def test_without_an_average_the_model_itself_is_kept(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = train(make_config(optim={"ema": 0.0}, **SHORT), tmp_path)
+    last = load_checkpoint(run / run_dir.LAST, CPU)
+    kept = load_model(run / run_dir.MODEL)[0].state_dict()
+    assert last["average"] is None
+    torch.testing.assert_close(
+        kept["head.weight"], last["model"]["head.weight"].half().float(), rtol=0, atol=0
+    )
+
+
+def test_with_an_average_that_is_kept(segmentation_run: Path) -> None:
+    card = load_card(segmentation_run / run_dir.MODEL)
+    kept = load_model(segmentation_run / run_dir.MODEL)[0].state_dict()
+    last = load_checkpoint(segmentation_run / run_dir.LAST, CPU)
+    assert card.metrics["epoch"] == 2  # the dice of the second is higher
+    assert torch.equal(kept["head.weight"], last["average"]["head.weight"].half().float())
+    assert not torch.equal(last["average"]["head.weight"], last["model"]["head.weight"])
+
+
+def test_malignancy_is_learnt_from_a_classifier_of_nodules(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    nodule = train(make_config("nodule", **SHORT), tmp_path / "nodule")
+    start = {"init_from": str(nodule), "new": ["heads.malignancy"], "frozen": ["stem", "down.0"]}
+    run = train(make_config("malignancy", start=start, **SHORT), tmp_path / "malignancy")
+    metrics = run_dir.load_history(run)[0]["metrics"]
+    assert {"malignancy_auc", "malignancy_auc_of_diameter", "malignancy_brier_of_diameter"} <= metrics.keys()
+    before, after = (load_model(folder / run_dir.MODEL)[0].state_dict() for folder in (nodule, run))
+    assert torch.equal(before["stem.first.0.weight"], after["stem.first.0.weight"])
+    assert not torch.equal(before["heads.malignancy.weight"], after["heads.malignancy.weight"])

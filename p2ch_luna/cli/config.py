@@ -1,0 +1,127 @@
+"""`luna config`: what a run's config says, and whether it can be run here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2ch_luna.cli._common import echo_json, json_option
+from p2ch_luna.errors import LunaError
+
+if TYPE_CHECKING:
+    from p2ch_luna.config import RunConfig
+    from p2ch_luna.datasets.collection import Known
+
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the config; repeatable.",
+)
+
+
+@click.group()
+def config() -> None:
+    """Show or check a run's config.
+
+    \b
+    luna config show configs/nodule.toml --set optim.lr=3e-4
+    luna config check configs/*.toml
+    """
+
+
+@config.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@set_option
+@json_option
+def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Print CONFIG as a run would have it, as TOML."""
+    from p2ch_luna.config import as_toml, load_config
+
+    run = load_config(config, overrides)
+    if as_json:
+        echo_json(run.model_dump(mode="json"))
+    else:
+        click.echo(as_toml(run), nl=False)
+
+
+@config.command()
+@click.argument("configs", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
+@set_option
+@click.pass_context
+def check(ctx: click.Context, configs: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
+    """Say of each CONFIG whether it can be run here.
+
+    Its keys and values, the paths that it names, and whether its folds have scans; no scan is read. Exits
+    with 1 if one has a problem; the first of each file is told.
+    """
+    is_good = True
+    for path in configs:
+        try:
+            click.echo(f"{path}: good: {_check(path, overrides)}")
+        except LunaError as error:
+            click.echo(f"luna: error: {error}", err=True)
+            is_good = False
+    ctx.exit(0 if is_good else 1)
+
+
+def _check(path: Path, overrides: tuple[str, ...]) -> str:
+    """What is there for this config. Raises LunaError, which begins with the path."""
+    from p2ch_luna.config import load_config
+    from p2ch_luna.datasets.collection import Sources, read_known
+
+    run = load_config(path, overrides)
+    try:
+        for key, named in _paths(run):
+            _check_path(key, named)
+        return _summary(run, read_known(Sources(**run.data.sources())))
+    except LunaError as error:
+        raise LunaError(f"{path}: {error}") from error
+
+
+def _paths(run: RunConfig) -> Iterator[tuple[str, Path]]:
+    """Every path that the config names, with its key."""
+    from p2ch_luna.config import ClassifierRun
+
+    for key, value in run.data.sources().items():
+        for path in value if isinstance(value, list) else [value]:
+            if path is not None:
+                yield f"data.{key}", path
+    if run.start.init_from:
+        yield "start.init_from", Path(run.start.init_from)
+    if isinstance(run, ClassifierRun) and run.validation.segmentation:
+        yield "validation.segmentation", Path(run.validation.segmentation)
+
+
+def _check_path(key: str, path: Path) -> None:
+    from p2ch_luna.training.run_dir import MODEL
+
+    if not path.exists():
+        by = "; `luna mine` writes it" if key == "data.candidates" else ""
+        raise LunaError(f"{key}: {path}: no such file or folder{by}")
+    if not key.startswith("data.") and path.is_dir() and not (path / MODEL).is_file():
+        raise LunaError(f"{key}: {path}: no {MODEL} in it; wanted a model, or a run with an epoch done")
+
+
+def _summary(run: RunConfig, known: Known) -> str:
+    """The task and what either side has. Raises LunaError where a fold or a side has nothing."""
+    from p2ch_luna.datasets.fold_check import check_folds, count_in
+
+    told = [f"task {run.task}"]
+    for side, folds, hosts in (
+        ("train", run.data.train_folds, known.hosts),
+        ("validation", run.data.validation_folds, known.validation_hosts),
+    ):
+        key = f"data.{side}_folds"
+        check_folds(known, folds, key)
+        counts = count_in(known, folds)
+        if not counts.scans and not hosts:
+            raise LunaError(f"{key} = {list(folds)}: no scan and no host; wanted one")
+        things = {"scan": counts.scans, "LIDC nodule": counts.crops, "host": len(hosts)}
+        named = ", ".join(f"{n} {thing}{'s' * (n > 1)}" for thing, n in things.items() if n)
+        told.append(f"{side} folds {', '.join(map(str, folds)) or 'none'}: {named}")
+    return "; ".join(told)

@@ -1,0 +1,60 @@
+"""The configs that are handed out with the package."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2ch_luna.config import as_toml, load_config
+
+ROOT = Path(__file__).parents[2]
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+every_config = pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+
+
+def test_there_is_one_for_every_task_and_for_a_gpu() -> None:
+    wanted = {"smoke", "luna16"}
+    for task in ("segmentation", "nodule", "malignancy"):
+        wanted |= {task, f"{task}-gpu"}
+    assert {path.stem for path in CONFIGS} == wanted
+
+
+@every_config
+def test_its_task_is_its_name(path: Path) -> None:
+    task = path.stem.removesuffix("-gpu")
+    assert load_config(path).task == {"smoke": "segmentation", "luna16": "segmentation"}.get(task, task)
+
+
+@every_config
+def test_what_is_written_of_it_reads_as_the_same(path: Path, tmp_path: Path) -> None:
+    config = load_config(path)
+    (tmp_path / "written.toml").write_text(as_toml(config), encoding="utf-8")
+    assert load_config(tmp_path / "written.toml") == config
+
+
+@every_config
+def test_its_tables_are_in_the_order_of_the_model(path: Path) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    tables = [line[1:].partition("]")[0] for line in lines if line.startswith("[")]
+    fields = list(type(load_config(path)).model_fields)
+    assert ["task", "seed", *tables] == fields
+
+
+@every_config
+def test_bundled_networks_do_not_train_on_the_test_third(path: Path) -> None:
+    data = load_config(path).data
+    assert data.luna16 or not {7, 8, 9} & {*data.train_folds, *data.validation_folds}
+
+
+def model_of(name: str) -> dict[str, Any]:
+    return load_config(ROOT / "configs" / f"{name}.toml").model.model_dump()
+
+
+@pytest.mark.parametrize("suffix", ["", "-gpu"])
+@pytest.mark.parametrize("key", ["name", "widths", "window_hu"])
+def test_malignancy_tunes_the_network_of_the_nodule_config(key: str, suffix: str) -> None:
+    assert model_of(f"malignancy{suffix}")[key] == model_of(f"nodule{suffix}")[key]
+
+
+def test_malignancy_on_a_gpu_keeps_the_diameter_head_of_its_nodule_config() -> None:
+    assert model_of("malignancy-gpu")["diameter_head"] == model_of("nodule-gpu")["diameter_head"]

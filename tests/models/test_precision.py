@@ -1,0 +1,60 @@
+"""In what precision and layout networks compute."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.models import precision
+from p2ch_luna.models.precision import Precision, autocast, check_precision, on_device
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+
+
+def dtype_of(wanted: Precision) -> torch.dtype:
+    """Of what a layer says under autocast on the CPU."""
+    with autocast(CPU, wanted):
+        return nn.Linear(2, 2)(torch.zeros(1, 2)).dtype  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("wanted", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_precision_is_kept(wanted: Precision, dtype: torch.dtype) -> None:
+    assert dtype_of(wanted) == dtype
+
+
+@pytest.mark.parametrize(("is_fast", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_auto_is_bf16_where_that_is_fast(
+    monkeypatch: pytest.MonkeyPatch, is_fast: bool, dtype: torch.dtype
+) -> None:
+    monkeypatch.setattr(precision, "_is_fast_in_bf16", lambda _: is_fast)
+    assert dtype_of("auto") == dtype
+
+
+def test_fp16_is_refused_on_the_cpu() -> None:
+    with pytest.raises(
+        LunaError, match=r"compute.precision = 'fp16' on cpu: .*wanted auto, bf16 or fp32, or a CUDA"
+    ):
+        check_precision(CPU, "fp16")
+
+
+@pytest.mark.parametrize("wanted", ["auto", "bf16", "fp32"])
+def test_other_precisions_train_on_the_cpu(wanted: Precision) -> None:
+    check_precision(CPU, wanted)
+
+
+def test_fp16_trains_on_cuda() -> None:
+    check_precision(CUDA, "fp16")
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_weights_are_laid_out_as_asked(channels_last: bool) -> None:
+    model = on_device(nn.Conv3d(2, 4, 3), CPU, channels_last=channels_last)
+    assert model.weight.is_contiguous(memory_format=torch.channels_last_3d) == channels_last
+
+
+def test_the_layout_changes_no_value() -> None:
+    model = nn.Conv3d(2, 4, 3)
+    before = model.weight.detach().clone()
+    assert torch.equal(on_device(model, CPU).weight, before)
