@@ -40,13 +40,14 @@ if [[ -n $newest ]]; then
 fi
 
 # srun passes SIGTERM on to each torchrun, that to its processes. They stop after the same step, and the
-# first writes a checkpoint.
+# first writes a checkpoint; torchrun gives them 100 of the 120 seconds for that.
 srun --kill-on-bad-exit=1 "$python" -m torch.distributed.run \
   --nnodes "$SLURM_NNODES" \
   --nproc-per-node "$SLURM_GPUS_ON_NODE" \
   --rdzv-id "$SLURM_JOB_ID-${SLURM_RESTART_COUNT:-0}" \
   --rdzv-backend c10d \
   --rdzv-endpoint "$endpoint" \
+  --shutdown-timeout 100 \
   -m p2ch_luna train --runs "$runs" "$@" &
 step=$!
 asked_to_stop=

@@ -25,7 +25,7 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
 )
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}
 BESIDE = {("io", "lungs")}  # io/scan_cache.py keeps prepared scans
-MAY_IMPORT_CONFIG = ("config", "cli", "training/fit.py")
+MAY_IMPORT_CONFIG = ("config", "cli", "training/fit.py", "training/checks.py")
 LIGHT = (
     "p2ch_luna",
     "p2ch_luna.errors",

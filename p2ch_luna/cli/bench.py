@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2ch_luna.cli._common import echo_json, json_option, progress, threads_option, use_threads
+from p2ch_luna.cli._common import (
+    device_option,
+    echo_json,
+    json_option,
+    pick_device,
+    progress,
+    threads_option,
+    use_threads,
+)
 
 if TYPE_CHECKING:
     from p2ch_luna.training.bench_data import Figure
@@ -22,6 +30,7 @@ def bench() -> None:
 
     \b
     luna bench data
+    luna bench train
     """
 
 
@@ -74,6 +83,45 @@ def data(
             scans = pool.apply(make_scans, (work, count, shape))
         for figure in measure(scans, work, stages.stage, batches):
             figures.append(figure)
+    _print(figures, as_json)
+
+
+@bench.command()
+@click.option(
+    "--steps", type=click.IntRange(4), default=40, show_default=True, help="Steps to time, of each kind."
+)
+@click.option(
+    "--memory-steps",
+    type=click.IntRange(10),
+    default=1000,
+    show_default=True,
+    help="Small steps to watch the memory over.",
+)
+@device_option
+@threads_option
+@json_option
+def train(steps: int, memory_steps: int, device: str, threads: int | None, as_json: bool) -> None:
+    """Measure a training: its steps beside those in plain float32, and all it does beside them.
+
+    About two minutes on two cores. It needs no data. The bounds hold with nothing else running; figures of
+    other machines compare as ratios.
+
+    \b
+    luna bench train
+    luna bench train --device cuda --steps 80
+    """
+    from p2ch_luna.training.bench_train import measure
+
+    use_threads(threads)
+    where = pick_device(device)
+    figures = []
+    with progress() as stages, TemporaryDirectory() as temporary:
+        for figure in measure(where, Path(temporary), stages.stage, steps=steps, memory_steps=memory_steps):
+            figures.append(figure)
+    _print(figures, as_json)
+
+
+def _print(figures: list[Figure], as_json: bool) -> None:
     if as_json:
         echo_json([{"what": f.what, "value": f.value, "unit": f.unit, "bound": f.bound} for f in figures])
     else:

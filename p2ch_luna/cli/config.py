@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,7 @@ from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
     from p2ch_luna.config import RunConfig
-    from p2ch_luna.datasets.collection import Known
+    from p2ch_luna.datasets.collection import Known, Sources
 
 set_option = click.option(
     "--set",
@@ -56,8 +55,9 @@ def show(config: Path, overrides: tuple[str, ...], as_json: bool) -> None:
 def check(ctx: click.Context, configs: tuple[Path, ...], overrides: tuple[str, ...]) -> None:
     """Say of each CONFIG whether it can be run here.
 
-    Its keys and values, the paths that it names, and whether its folds have scans; no scan is read. Exits
-    with 1 if one has a problem; the first of each file is told.
+    Its keys and values, the paths that it names, the models among these, and whether its folds have what
+    its samples are drawn from; no scan is read. Exits with 1 if one has a problem; the first of each file
+    is told.
     """
     is_good = True
     for path in configs:
@@ -73,42 +73,45 @@ def _check(path: Path, overrides: tuple[str, ...]) -> str:
     """What is there for this config. Raises LunaError, which begins with the path."""
     from p2ch_luna.config import load_config
     from p2ch_luna.datasets.collection import Sources, read_known
+    from p2ch_luna.datasets.data_check import check_paths
 
     run = load_config(path, overrides)
+    sources = Sources(**run.data.sources())
     try:
-        for key, named in _paths(run):
-            _check_path(key, named)
-        return _summary(run, read_known(Sources(**run.data.sources())))
+        check_paths(sources)
+        _check_models(run)
+        return _summary(run, sources, read_known(sources))
     except LunaError as error:
         raise LunaError(f"{path}: {error}") from error
 
 
-def _paths(run: RunConfig) -> Iterator[tuple[str, Path]]:
-    """Every path that the config names, with its key."""
-    from p2ch_luna.config import ClassifierRun
+def _check_models(run: RunConfig) -> None:
+    """Raise LunaError where the network cannot be built, or begin or be judged with the models named."""
+    from p2ch_luna.models.checkpoint import load_model
+    from p2ch_luna.training.checks import proposer
+    from p2ch_luna.training.start import start_model
 
-    for key, value in run.data.sources().items():
-        for path in value if isinstance(value, list) else [value]:
-            if path is not None:
-                yield f"data.{key}", path
-    if run.start.init_from:
-        yield "start.init_from", Path(run.start.init_from)
-    if isinstance(run, ClassifierRun) and run.validation.segmentation:
-        yield "validation.segmentation", Path(run.validation.segmentation)
-
-
-def _check_path(key: str, path: Path) -> None:
-    from p2ch_luna.training.run_dir import MODEL
-
-    if not path.exists():
-        by = "; `luna mine` writes it" if key == "data.candidates" else ""
-        raise LunaError(f"{key}: {path}: no such file or folder{by}")
-    if not key.startswith("data.") and path.is_dir() and not (path / MODEL).is_file():
-        raise LunaError(f"{key}: {path}: no {MODEL} in it; wanted a model, or a run with an epoch done")
+    start = run.start
+    init_from = _weights("start.init_from", start.init_from)
+    arguments = run.model.model_dump(mode="json", exclude={"name"})
+    start_model(run.model.name, arguments, init_from=init_from, new=start.new, frozen=start.frozen)
+    if weights := proposer(run):
+        load_model(weights, builder="segmentation_unet")
 
 
-def _summary(run: RunConfig, known: Known) -> str:
+def _weights(key: str, named: str) -> Path | None:
+    """The model that a key names; None where it names none."""
+    from p2ch_luna.models.checkpoint import weights_at
+
+    try:
+        return weights_at(Path(named)) if named else None
+    except LunaError as error:
+        raise LunaError(f"{key}: {error}") from error
+
+
+def _summary(run: RunConfig, sources: Sources, known: Known) -> str:
     """The task and what either side has. Raises LunaError where a fold or a side has nothing."""
+    from p2ch_luna.datasets.data_check import count_samples, drawn_from
     from p2ch_luna.datasets.fold_check import check_folds, count_in
 
     told = [f"task {run.task}"]
@@ -121,6 +124,9 @@ def _summary(run: RunConfig, known: Known) -> str:
         counts = count_in(known, folds)
         if not counts.scans and not hosts:
             raise LunaError(f"{key} = {list(folds)}: no scan and no host; wanted one")
+        trains = side == "train"
+        n_items = count_samples(known, sources, folds, trains=trains)
+        drawn_from(run.sampling.model_dump(), n_items, trains=trains)
         things = {"scan": counts.scans, "LIDC nodule": counts.crops, "host": len(hosts)}
         named = ", ".join(f"{n} {thing}{'s' * (n > 1)}" for thing, n in things.items() if n)
         told.append(f"{side} folds {', '.join(map(str, folds)) or 'none'}: {named}")

@@ -28,16 +28,22 @@ if TYPE_CHECKING:
 
 MAX_MARKS = 100  # of a scan: LUNA16's score looks at no more
 
-weights_type = click.Path(dir_okay=False, path_type=Path)
+weights_type = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("scan", type=click.Path(path_type=Path))
 @output_option(help="Folder for detections.csv, report.json, findings.png; made if it is not there.")
-@click.option("--segmentation", type=weights_type, help="Weights that propose; the bundled ones if left out.")
-@click.option("--classifier", type=weights_type, help="Weights that judge; the bundled ones if left out.")
 @click.option(
-    "--malignancy", type=weights_type, help="Weights for malignancy alone; the classifier's own if left out."
+    "--segmentation",
+    type=weights_type,
+    help="What proposes: a model file or a run's folder; the bundled one if left out.",
+)
+@click.option("--classifier", type=weights_type, help="What judges, as above; the bundled one if left out.")
+@click.option(
+    "--malignancy",
+    type=weights_type,
+    help="What judges malignancy alone, as above; the classifier itself if left out.",
 )
 @device_option
 @threads_option
@@ -60,10 +66,12 @@ def diagnose(
     """
     with progress() as stages:
         from p2ch_luna.inference import NoduleDetector
+        from p2ch_luna.models.checkpoint import weights_at
 
         use_threads(threads)
         target = pick_device(device)
-        load = partial(NoduleDetector.load, segmentation, classifier, target, malignancy)
+        proposer, judge, own = (path and weights_at(path) for path in (segmentation, classifier, malignancy))
+        load = partial(NoduleDetector.load, proposer, judge, target, own)
         report = run_diagnosis(load, scan, output, stages)
     if as_json:
         echo_json(report.model_dump(mode="json"))

@@ -16,6 +16,7 @@ from p2ch_luna.errors import LunaError
 if TYPE_CHECKING:
     from p2ch_luna.datasets.catalogue import Catalogue
     from p2ch_luna.geometry import ImageGeometry
+    from p2ch_luna.models.checkpoint import ModelCard
 
 Facts = dict[str, Any]  # of plain values, in the order in which they are told
 
@@ -23,6 +24,7 @@ _KINDS = (
     "a scan (.mhd, .mha, .nii, .nii.gz, .nrrd, or a folder of DICOM), LUNA16's folder or one of scans, "
     "a cache or a .scan file of one, a model (.safetensors) or the folder of a run"
 )
+_WIDTH = 80  # characters of a setting
 _CACHE, _DATABASE = "scans", "cache.db"  # the folder that a cache makes, and what is always in it
 
 
@@ -68,7 +70,7 @@ def _model(path: Path) -> Facts:
         "use": card.intended_use,
         "data": card.data,
         "split": {role: len(members) for role, members in card.split.items()},
-        "metrics": card.metrics,
+        **_figures(card),
         "software": card.software,
         "sha256": found,
     }
@@ -80,6 +82,7 @@ def _run(path: Path) -> Facts:
     from p2ch_luna.training.run_dir import CONFIG, LAST, MODEL, load_about, load_history
 
     config, about, history = load_config(path / CONFIG), load_about(path), load_history(path)
+    card = load_card(path / MODEL) if (path / MODEL).is_file() else None
     return {
         "kind": "training run",
         "path": str(path),
@@ -87,11 +90,18 @@ def _run(path: Path) -> Facts:
         "files": [name for name in (LAST, MODEL) if (path / name).is_file()],
         "state": about["status"],
         "epochs": f"{len(history)} of {config.loop.epochs}",
-        "metrics": load_card(path / MODEL).metrics if (path / MODEL).is_file() else {},
+        **_figures(card),
         "software": about["software"],
         "command": " ".join(about["command"]),
         "config": config.model_dump(mode="json"),
     }
+
+
+def _figures(card: ModelCard | None) -> Facts:
+    """Which epoch the model is of, and its figures then."""
+    metrics = {} if card is None else dict(card.metrics)
+    epoch = metrics.pop("epoch", None)
+    return {"best_epoch": None if epoch is None else int(epoch), "metrics": metrics}
 
 
 def _cache(path: Path) -> Facts:
@@ -178,13 +188,20 @@ def _folder(path: Path) -> Facts:
         try:
             return _scan(path)
         except LunaError as error:
-            raise LunaError(f"{path}: no scan in it, and {error}; expected {_KINDS}") from nothing
+            raise LunaError(
+                f"{path}: no scan, run or cache in it ({_found(path, error)}); expected one of these"
+            ) from nothing
     return {
         **_catalogue(path, catalogue),
         "listed": len(uids or ()),
         "lists": {name: str(file) if file else None for name, file in vars(lists).items()} if lists else {},
         "problems": [f"{p.where}: {p.reason}" for p in catalogue.problems],
     }
+
+
+def _found(folder: Path, error: LunaError) -> str:
+    """What reading a folder as DICOM said, without its name and what was expected."""
+    return str(error).removeprefix(f"{folder}: ").partition("; expected")[0]
 
 
 def _catalogue(path: Path, catalogue: Catalogue) -> Facts:
@@ -223,15 +240,39 @@ def _as_text(facts: Mapping[str, Any]) -> str:
     width = max(map(len, facts))
     lines = []
     for name, value in facts.items():
-        parts = _parts(value, " to " if name == "hu" else " x ")
+        parts = _settings(value) if name == "config" else _parts(value, " to " if name == "hu" else " x ")
         lines.append(f"{name.replace('_', ' '):{width}}  {parts[0]}")
         lines += [f"{'':{width}}  {part}" for part in parts[1:]]
     return "\n".join(lines)
 
 
+def _settings(tables: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """A line a key of a config, as `--set` takes it, or one an entry of a long list; empty ones left out."""
+    lines = []
+    for name, value in tables.items():
+        line = f"{prefix}{name} = {'' if isinstance(value, Mapping) else _setting(value)}"
+        if isinstance(value, Mapping):
+            lines += _settings(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and len(line) > _WIDTH:
+            lines += [f"{prefix}{name} = [", *(f"  {_setting(entry)}," for entry in value), "]"]
+        elif value not in ("", []):
+            lines.append(line)
+    return lines
+
+
+def _setting(value: object) -> str:
+    """As in TOML, to a number's six digits."""
+    if isinstance(value, list):
+        return f"[{', '.join(map(_setting, value))}]"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else repr(value)
+
+
 def _parts(value: object, between: str = " x ") -> list[str]:
+    """The lines of a fact; a list of numbers is a size, but in a table it may be anything."""
     if isinstance(value, Mapping) and value:
-        return [f"{name}: {', '.join(_parts(part))}" for name, part in value.items()]
+        return [f"{name}: {_part(part)}" for name, part in value.items()]
     if isinstance(value, list) and value and isinstance(value[0], str):
         return value
     if isinstance(value, list) and value:
@@ -239,3 +280,7 @@ def _parts(value: object, between: str = " x ") -> list[str]:
     if value is None or value == [] or value == {}:
         return ["none"]
     return [f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def _part(value: object) -> str:
+    return _setting(value) if isinstance(value, list) and value else ", ".join(_parts(value))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from p2ch_luna.cli._common import (
-    Stages,
     cache_option,
     cache_size_option,
     device_option,
@@ -23,33 +21,15 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
+from p2ch_luna.cli._mining import Miner, propose
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
-    import torch
-
     from p2ch_luna.datasets.collection import Known
     from p2ch_luna.datasets.sources import ScanSource
-    from p2ch_luna.findings import Candidate
-    from p2ch_luna.io.scan_cache import ScanCache
 
 BUNDLED = "bundled"  # a RUN of this name is the model that comes with the package
 HOW_TO_MINE_THEM = "train another run with other data.train_folds, or mine them all the same: --also-trained"
-
-Split = Mapping[str, Sequence[str]]  # as in a run's split.json or a model's card
-
-
-@dataclass(frozen=True)
-class Miner:
-    """A trained segmentation, and who it trained on."""
-
-    weights: Path
-    split: Split
-
-    def trained_on(self, known: Known) -> set[str]:
-        """The patients of its training side; also those whose scans were mere backgrounds there."""
-        uids = [uid for kind in ("scans", "hosts") for uid in self.split.get(f"train {kind}", ())]
-        return {*self.split["train"], *map(known.patient_of, uids)}
 
 
 @click.command()
@@ -110,46 +90,34 @@ def mine(
         miners = [_miner(run) for run in runs]
         known = _known(runs[0], config, overrides)
         work = _shared_out(known, miners, also_trained=also_trained)
-        found = _propose(known, work, target, open_cache(cache_folder, storage, cache_size), stages)
+        found = propose(known, work, target, open_cache(cache_folder, storage, cache_size), stages)
         write_candidates(table, found)
+    if not found:
+        click.echo(
+            f"luna: warning: {output}: no candidate in it; luna train wants some where sampling.candidates "
+            "or sampling.found_nodules is above 0: mine with another RUN, or more scans",
+            err=True,
+        )
     click.echo(f"{len(found)} candidates written to {output}")
 
 
 def _miner(run: str) -> Miner:
     """What the argument stands for."""
-    from p2ch_luna.models.checkpoint import bundled, load_card
-    from p2ch_luna.training.run_dir import MODEL, SPLIT
+    from p2ch_luna.models.checkpoint import bundled, load_card, weights_at
+    from p2ch_luna.training.lineage import checked, read_split
+    from p2ch_luna.training.run_dir import SPLIT
 
     path = bundled("segmentation") if run == BUNDLED else Path(run)
     if path.is_dir():
-        split, weights = _read_split(path / SPLIT), path / MODEL
-        if not weights.is_file():
-            raise LunaError(f"{weights}: no such file; wanted a run with an epoch done, to mine with")
-        return Miner(weights, _checked(path / SPLIT, split))
+        return Miner(weights_at(path), read_split(path / SPLIT))
     if not path.is_file():
         raise LunaError(
             f"{run}: not there; wanted a run's folder, a .safetensors file, or the word {BUNDLED}"
         )
-    miner = Miner(path, _checked(path, load_card(path).split))
+    miner = Miner(path, checked(path, load_card(path).split))
     if "train hosts" not in miner.split:
         click.echo(f"luna: warning: {run}: does not say which hosts it trained on; none counts", err=True)
     return miner
-
-
-def _read_split(path: Path) -> object:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LunaError(f"{path}: {error.strerror}; wanted the folder of a run") from error
-    except ValueError as error:
-        raise LunaError(f"{path}: damaged: {error}; wanted who trained, as `luna train` writes it") from error
-
-
-def _checked(source: Path, split: object) -> Split:
-    """Without its patients everything would count as never seen."""
-    if not isinstance(split, dict) or not isinstance(split.get("train"), list):
-        raise LunaError(f"{source}: does not say who it trained on; wanted the patients under 'train'")
-    return split
 
 
 def _known(run: str, config: Path | None, overrides: Sequence[str]) -> Known:
@@ -190,37 +158,3 @@ def _shared_out(
         raise LunaError(f"{trained}; wanted one that is unseen: {HOW_TO_MINE_THEM}")
     click.echo(f"left out: {trained}; {HOW_TO_MINE_THEM}", err=True)
     return unseen
-
-
-def _propose(
-    known: Known,
-    work: Sequence[tuple[ScanSource, Miner]],
-    device: torch.device,
-    cache: ScanCache,
-    stages: Stages,
-) -> list[Candidate]:
-    """Labelled candidates of every scan; a line for each on stderr."""
-    from p2ch_luna.datasets.candidates import label_candidates
-    from p2ch_luna.datasets.sources import ScanError, prepare_source
-    from p2ch_luna.inference.detector import propose_candidates
-    from p2ch_luna.inference.fast import ready
-    from p2ch_luna.models.checkpoint import load_model
-
-    weights = dict.fromkeys(miner.weights for _, miner in work)
-    models = {path: ready(load_model(path, device, "segmentation_unet")[0], device) for path in weights}
-    stages.stage("proposing", len(work))
-    found: list[Candidate] = []
-    for scan, miner in work:
-        uid = scan.series_uid
-        stages.advance()
-        try:
-            prepared = prepare_source(scan, cache).load()
-        except ScanError as error:
-            click.echo(f"luna: warning: {error}; left out", err=True)
-            continue
-        candidates = propose_candidates(models[miner.weights], prepared, device)
-        labelled = label_candidates(candidates, known.nodules.get(uid, ()), known.unsure.get(uid, ()))
-        n_nodules = sum(bool(c.is_nodule) for c in labelled)
-        click.echo(f"{uid}: {n_nodules} nodules, {len(labelled) - n_nodules} others", err=True)
-        found += labelled
-    return found

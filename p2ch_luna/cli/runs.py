@@ -18,6 +18,7 @@ from p2ch_luna.errors import LunaError
 
 KEY_METRICS = ("cpm", "dice", "nodule_auc", "malignancy_auc")  # shown beside the best, where there are any
 LOWER_IS_BETTER = ("loss", "brier", "error", "false_positives")  # in the names of metrics
+KILLED = "killed"  # was running, and no process of this machine trains it
 HOW_TO_START = "luna train configs/smoke.toml starts one"
 
 
@@ -95,12 +96,15 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _read(path: Path, by: str | None) -> Run | Damaged:
-    from p2ch_luna.training.run_dir import CONFIG, load_about, load_history
+    from p2ch_luna.training.run_dir import CONFIG, RUNNING, is_claimed, load_about, load_history
 
     name = path.resolve().name
     try:
         config = tomllib.loads((path / CONFIG).read_text(encoding="utf-8"))
-        return _run_of(name, config, load_about(path), load_history(path), by)
+        about = load_about(path)
+        if about["status"] == RUNNING and not is_claimed(path):
+            about["status"] = KILLED
+        return _run_of(name, config, about, load_history(path), by)
     except LunaError as error:
         return Damaged(name, str(error))
     except (OSError, ValueError) as error:  # ValueError: not TOML, or not text
@@ -177,11 +181,17 @@ def _table(found: Sequence[Run]) -> list[str]:
         ("epochs", lambda run: f"{run.epochs_done}/{run.epochs}"),
         ("best", _best),
         *((name, partial(_metric, name)) for name in others),
-        ("hours", lambda run: f"{run.hours:.1f}"),
+        ("time", lambda run: _duration(run.hours)),
     ]
     rows = [[title for title, _ in columns], *([cell(run) for _, cell in columns] for run in found)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _duration(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{hours * 3600:.0f} s"
+    return f"{hours * 60:.0f} min" if hours < 1 else f"{hours:.1f} h"
 
 
 def _best(run: Run) -> str:

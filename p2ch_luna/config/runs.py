@@ -106,6 +106,15 @@ class MalignancyRun(ClassifierRun):
 
     task: Literal["malignancy"]
 
+    @model_validator(mode="after")
+    def _has_no_scans(self) -> MalignancyRun:
+        if self.validation.scans:
+            raise ValueError(
+                f"validation.scans = {self.validation.scans}: task 'malignancy' wants 0: its network forgets "
+                "what is no nodule, so it cannot search whole scans"
+            )
+        return self
+
 
 RUNS: Mapping[str, type[RunConfig]] = {
     "segmentation": SegmentationRun,

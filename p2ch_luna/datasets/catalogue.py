@@ -28,6 +28,7 @@ __all__ = [
 LABELS_NAME = "nodules.nii.gz"  # the labels that `luna phantom` and `luna implant` put beside a scan
 LUNG_MASKS = "seg-lungs"  # begins the name of LUNA16's folder of lung masks, which are named as the scans
 SUBSET_SIZES = (89, 89, 89, 89, 89, 89, 89, 89, 88, 88)  # scans of LUNA16's subsets 0 to 9
+MOST_PLACES = 3  # of one scan, in a problem
 _SUBSET = re.compile(r"subset(\d)(\.zip)?", re.IGNORECASE)
 _NOT_SCANS = (".", "__MACOSX")  # begin names that a system made
 _LIST_FOLDERS = (  # where the lists lie in LUNA16's folder; a zip is searched by the names of files
@@ -157,7 +158,9 @@ def _choose(places: Sequence[ScanSource], listed: Collection[str] | None) -> Sca
     places = _rivals(list({(s.path.resolve(), s.member): s for s in places}.values()))
     first = places[0]
     if len(places) > 1:
-        where = " and ".join(str(s.where) for s in places)
+        where = " and ".join(str(s.where) for s in places[:MOST_PLACES])
+        if len(places) > MOST_PLACES:
+            where += f" … and {len(places) - MOST_PLACES} more"
         reason = f"the same series uid at {len(places)} places; expected one: none is used"
         return Problem(first.series_uid, where, reason, first.subset)
     if missing := first.missing_data():

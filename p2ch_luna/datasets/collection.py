@@ -178,7 +178,7 @@ def load_share(
     A patient with scans in several of LUNA16's subsets (LIDC-IDRI-0332) `trains` only if all of them are
     in these folds. A scan that cannot be used is told in the log and left out.
     """
-    scans = _usable(known, _scans_of(known, folds, trains=trains), cache, on_item)
+    scans = _usable(known, scans_in(known, folds, trains=trains), cache, on_item)
     hosts = []
     for host in known.hosts if trains else known.validation_hosts:
         hosts.append(_load(known, host, cache))
@@ -203,7 +203,7 @@ def load_share(
     )
 
 
-def _scans_of(known: Known, folds: Collection[int], *, trains: bool) -> list[ScanSource]:
+def scans_in(known: Known, folds: Collection[int], *, trains: bool) -> list[ScanSource]:
     """The annotated scans of these folds, less those of patients who are in another too, if it `trains`."""
     others = set(range(N_FOLDS)) - set(folds) if trains else set()
     own = [scan for scan in known.scans if known.fold_of(scan) in folds]

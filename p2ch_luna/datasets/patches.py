@@ -200,7 +200,8 @@ class PatchDataset(Dataset[PatchSample]):
 
 def as_batch(hu: Tensor, labels: Tensor) -> PatchBatch:
     """Mask and weights from labels, all (B, 1, D, H, W), on the device they are on."""
-    return PatchBatch(hu.float(), ((labels > 0) & (labels != UNSURE)).float(), voxel_weights(labels))
+    is_nodule = labels - 1 < UNSURE - 1  # in one pass: 0 - 1 is 255
+    return PatchBatch(hu.float(), is_nodule.float(), voxel_weights(labels))
 
 
 def voxel_weights(labels: Tensor) -> Tensor:

@@ -38,11 +38,22 @@ def roc_curve(is_positive: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.floa
 
     The area under it by trapezoids is `roc_auc`. The rate of an absent class is NaN.
     """
-    positive, scores = paired(is_positive, score)
-    order = np.argsort(-scores, kind="stable")
-    positive, scores = positive[order], scores[order]
-    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], len(scores) > 0))  # of each run of ties
+    positive, last = _by_falling_score(is_positive, score)
     return _share_reached(~positive, last), _share_reached(positive, last)
+
+
+def average_precision(is_positive: ArrayLike, score: ArrayLike) -> float:
+    """Area under the precision-recall curve by steps: precision where each positive is reached; (N,) each.
+
+    Tied scores are one step. Nothing is drawn between the steps: a line there would promise a precision that
+    no threshold has (Davis and Goadrich 2006). NaN without a positive; 1 if all are.
+    """
+    positive, last = _by_falling_score(is_positive, score)
+    if not positive.any():
+        return float("nan")
+    n_hit = np.cumsum(positive)[last]
+    precision = n_hit / (last + 1)
+    return float(np.average(precision, weights=np.diff(n_hit, prepend=0)))
 
 
 def at_threshold(is_positive: ArrayLike, score: ArrayLike, threshold: float) -> AtThreshold:
@@ -65,6 +76,17 @@ def paired(is_positive: ArrayLike, score: ArrayLike) -> tuple[NDArray[np.bool_],
     if np.isnan(scores).any():
         raise ValueError("scores must be numbers, got NaN")
     return positive, scores
+
+
+def _by_falling_score(
+    is_positive: ArrayLike, score: ArrayLike
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """Truth (N,) from the highest score down, and (T,) where each run of tied scores ends."""
+    positive, scores = paired(is_positive, score)
+    order = np.argsort(-scores, kind="stable")
+    positive, scores = positive[order], scores[order]
+    last = np.flatnonzero(np.append(scores[1:] != scores[:-1], len(scores) > 0))
+    return positive, last
 
 
 def _share_reached(of_class: NDArray[np.bool_], last: NDArray[np.int64]) -> NDArray[np.float64]:

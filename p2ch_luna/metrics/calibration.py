@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+from scipy.special import logit as logit_of
 
 from p2ch_luna.metrics.binary import paired
+
+TEMPERATURES = (0.01, 100.0)  # between them a temperature is looked for
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +59,53 @@ def brier(is_positive: ArrayLike, probability: ArrayLike) -> float:
     return float(np.mean((said - positive) ** 2)) if len(said) else float("nan")
 
 
+def fit_temperature(is_positive: ArrayLike, logit: ArrayLike) -> float:
+    """The T > 0 of which sigmoid(logit / T) has the least log loss; (N,) each, of samples not trained on.
+
+    Temperature scaling, Guo et al. 2017. T is within `TEMPERATURES`: the lowest where no sign is wrong,
+    the highest where logits say no more of the classes than their opposites would. 1 where T changes nothing:
+    without samples, or if all logits are 0. Raises ValueError unless every logit is finite.
+    """
+    positive, logits = paired(is_positive, logit)
+    if not np.isfinite(logits).all():
+        raise ValueError(f"logits must be finite, got {logits[~np.isfinite(logits)][0]}")
+    if not logits.any():
+        return 1.0
+    wrong_way = np.where(positive, -logits, logits)  # above 0: on the side of the other class
+
+    def log_loss(temperature: float) -> float:
+        return float(np.logaddexp(0, wrong_way / temperature).mean())
+
+    # one valley: the loss is convex in 1 / T; its ends are tried apart, as the search never reaches them
+    low, high = np.log(TEMPERATURES).tolist()
+    found = minimize_scalar(
+        lambda log_t: log_loss(np.exp(log_t)),
+        bounds=(low, high),
+        method="bounded",
+        options={"xatol": 1e-9},
+    )
+    return min((*TEMPERATURES, float(np.exp(found.x))), key=log_loss)
+
+
+def with_temperature(probability: ArrayLike, temperature: float) -> NDArray[np.float64]:
+    """Probabilities of any shape with their logits divided by a temperature: above 1 nearer to 1/2.
+
+    0, 1/2 and 1 stay as they are, and so does the order. Raises ValueError unless temperature > 0 and finite.
+    """
+    said = np.asarray(probability, float)
+    if not 0 < temperature < np.inf:
+        raise ValueError(f"a temperature must be above 0 and finite, got {temperature}")
+    _check_probabilities(said)
+    return np.asarray(expit(logit_of(said) / temperature))
+
+
 def _checked(is_positive: ArrayLike, probability: ArrayLike) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
     positive, said = paired(is_positive, probability)
-    outside = said[(said < 0) | (said > 1)]
+    _check_probabilities(said)
+    return positive, said
+
+
+def _check_probabilities(said: NDArray[np.float64]) -> None:
+    outside = said[~((said >= 0) & (said <= 1))]
     if len(outside):
         raise ValueError(f"probabilities must lie in [0, 1], got {outside[0]}")
-    return positive, said

@@ -13,7 +13,8 @@ from p2ch_luna.metrics.matching import Outcome
 
 CPM_FP_PER_SCAN = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 BOOTSTRAP_GRID = np.linspace(0.125, 8, 10000)  # false positives per scan
-_WEIGHTS_AT_ONCE = 4_000_000  # of resamples x marks: some 100 MB
+_WEIGHTS_AT_ONCE = 1_000_000  # of resamples x marks: some 50 MB
+_ENOUGH = 1.25  # false positives to count first, of those a resample needs on average
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +48,10 @@ class Bounds:
 
 @dataclass(frozen=True, eq=False)
 class Bootstrap:
-    """How far the curve would vary with other scans.
+    """How far the curve would vary with other scans; NaN where fewer than two scans say nothing of that.
 
-    sensitivity: (K,) bounds at `fp_per_scan` (K,).    cpm: () bounds.
+    fp_per_scan: (K,) LUNA16's grid and the seven points of the CPM between its points.
+    sensitivity: (K,) bounds there.    cpm: () bounds.
     """
 
     fp_per_scan: NDArray[np.float64]
@@ -57,7 +59,7 @@ class Bootstrap:
     cpm: Bounds
 
     def at(self, fp_per_scan: ArrayLike) -> Bounds:
-        """The bounds of sensitivity at these false positives per scan."""
+        """The bounds of sensitivity at these false positives per scan: linear between those computed."""
         wanted = np.asarray(fp_per_scan, float)
         low = np.interp(wanted, self.fp_per_scan, self.sensitivity.low)
         high = np.interp(wanted, self.fp_per_scan, self.sensitivity.high)
@@ -68,7 +70,7 @@ def froc(outcome: Outcome) -> Froc:
     """The FROC curve. Raises LunaError if there is no nodule: sensitivity is not defined then."""
     _check_not_empty(outcome)
     steps = _Steps.of(outcome)
-    fp, tp = steps.cumulate(np.ones((1, outcome.n_scans)))
+    fp, tp = steps.cumulate(np.ones((1, outcome.n_scans), np.int64))
     threshold = np.concatenate([[np.inf], steps.score[steps.last]])
     return Froc(fp[0] / outcome.n_scans, tp[0] / len(outcome.nodule_score), threshold)
 
@@ -78,40 +80,61 @@ def bootstrap(
 ) -> Bootstrap:
     """Draw as many scans as there are, with replacement, over and over, and bound the middle of the curves.
 
-    A resample without a nodule has no sensitivity and is left out. Raises LunaError if there is no nodule.
+    LUNA16's script bounds the curve on a grid that lacks 1/4, 1/2, 2 and 4 false positives per scan. At a
+    step of the curve an interval from its neighbours can miss its own estimate: these points are added.
+    A resample without a nodule has no sensitivity and is left out. With fewer than two scans every resample
+    is the same: the bounds are NaN, not an interval of no width. Raises LunaError if there is no nodule.
     """
     _check_not_empty(outcome)
-    curves, cpms = _resampled(outcome, rng, n_resamples)
-    return Bootstrap(BOOTSTRAP_GRID, _middle(curves, confidence), _middle(cpms, confidence))
+    times_drawn = draw_scans(outcome, rng, n_resamples)
+    fp_per_scan = np.union1d(BOOTSTRAP_GRID, CPM_FP_PER_SCAN)
+    curves = resample(outcome, times_drawn, fp_per_scan)
+    cpms = curves[:, np.searchsorted(fp_per_scan, CPM_FP_PER_SCAN)].mean(axis=1)
+    return Bootstrap(fp_per_scan, middle(curves, confidence), middle(cpms, confidence))
 
 
-def _resampled(
-    outcome: Outcome, rng: np.random.Generator, n_resamples: int
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(R, K) sensitivity on the grid and (R,) CPM of the resamples that have a nodule."""
+def draw_scans(outcome: Outcome, rng: np.random.Generator, n_resamples: int) -> NDArray[np.int64]:
+    """(R, S): how often each scan is in a resample of as many scans; those without a nodule are left out.
+
+    There is none (R = 0) if there are fewer than two scans to draw from.
+    """
     n = outcome.n_scans
-    times_drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples).astype(float)  # (R, S)
+    if n < 2:
+        return np.empty((0, n), np.int64)
+    times_drawn = rng.multinomial(n, np.full(n, 1 / n), size=n_resamples)
     n_nodules = times_drawn @ np.bincount(outcome.nodule_scan, minlength=n)
-    times_drawn, n_nodules = times_drawn[n_nodules > 0], n_nodules[n_nodules > 0]
-    steps = _Steps.of(outcome)
-    curves = np.empty((len(times_drawn), len(BOOTSTRAP_GRID)), np.float32)
-    cpms = np.empty(len(times_drawn), np.float32)
-    block = max(1, _WEIGHTS_AT_ONCE // (len(steps.score) + 1))
+    return times_drawn[n_nodules > 0]
+
+
+def resample(outcome: Outcome, times_drawn: NDArray[np.int64], fp_per_scan: ArrayLike) -> NDArray[np.float64]:
+    """(R, K): sensitivity at each of `fp_per_scan` (K,), as of `Froc.at`, if scans count (R, S) times."""
+    wanted = np.asarray(fp_per_scan, float)
+    n = outcome.n_scans
+    n_nodules = times_drawn @ np.bincount(outcome.nodule_scan, minlength=n)
+    every = _Steps.of(outcome)
+    few = every.until(math.ceil(_ENOUGH * n * wanted.max(initial=0)))
+    curves = np.empty((len(times_drawn), len(wanted)))
+    block = max(1, _WEIGHTS_AT_ONCE // (len(few.score) + 1))
     for start in range(0, len(times_drawn), block):
-        fp, tp = steps.cumulate(times_drawn[start : start + block])
-        for i in range(len(fp)):
-            points = fp[i] / n, tp[i] / n_nodules[start + i]
-            curves[start + i] = np.interp(BOOTSTRAP_GRID, *points)
-            cpms[start + i] = np.interp(CPM_FP_PER_SCAN, *points).mean()
-    return curves, cpms
+        rows = slice(start, start + block)
+        fp, tp = few.cumulate(times_drawn[rows])
+        if few is not every and fp[:, -1].min() <= n * wanted.max(initial=0):
+            fp, tp = every.cumulate(times_drawn[rows])
+        for i, nodules in enumerate(n_nodules[rows]):
+            curves[start + i] = np.interp(wanted, fp[i] / n, tp[i] / nodules)
+    return curves
 
 
-def _middle(resamples: NDArray[np.float32], confidence: float) -> Bounds:
-    """Bounds of (R, ...) values: sorted[floor(p R)] at both ends, as the official script has it."""
-    ordered = np.sort(resamples, axis=0)
+def middle(resamples: NDArray[np.float64], confidence: float = 0.95) -> Bounds:
+    """Bounds of (R, ...) values: sorted[floor(p R)] at both ends, as in the official script; NaN if R = 0."""
+    n = len(resamples)
+    if not n:
+        nothing = np.full(resamples.shape[1:], np.nan)
+        return Bounds(nothing, nothing)
     tail = (1 - confidence) / 2
-    low, high = (ordered[math.floor(p * len(ordered))] for p in (tail, 1 - tail))
-    return Bounds(low, high)
+    low, high = (math.floor(p * n) for p in (tail, 1 - tail))
+    ordered = np.partition(resamples, (low, high), axis=0)
+    return Bounds(ordered[low], ordered[high])
 
 
 def _check_not_empty(outcome: Outcome) -> None:
@@ -142,10 +165,19 @@ class _Steps:
         last = np.flatnonzero(np.append(score[1:] != score[:-1], len(score) > 0))
         return cls(score, scan[order], is_nodule[order], last)
 
-    def cumulate(self, times_drawn: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def until(self, n_false: int) -> _Steps:
+        """Those down to the score of false positive number `n_false`."""
+        false = np.flatnonzero(~self.is_nodule)
+        if len(false) <= n_false:
+            return self
+        last = self.last[: np.searchsorted(self.last, false[n_false]) + 1]
+        end = last[-1] + 1
+        return _Steps(self.score[:end], self.scan[:end], self.is_nodule[:end], last)
+
+    def cumulate(self, times_drawn: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(R, T + 1) false positives and found nodules down to each score, if scans count (R, S) times."""
-        weight = times_drawn[:, self.scan]
-        found = np.cumsum(weight * self.is_nodule, axis=1)[:, self.last]
-        false = np.cumsum(weight * ~self.is_nodule, axis=1)[:, self.last]
-        origin = np.zeros((len(weight), 1))
-        return np.hstack([origin, false]), np.hstack([origin, found])
+        weight = times_drawn.astype(np.int32)[:, self.scan]
+        counts = np.zeros((2, len(weight), len(self.last) + 1), np.int64)
+        counts[0, :, 1:] = np.cumsum(weight * ~self.is_nodule, axis=1)[:, self.last]
+        counts[1, :, 1:] = np.cumsum(weight * self.is_nodule, axis=1)[:, self.last]
+        return counts[0], counts[1]

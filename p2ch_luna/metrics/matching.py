@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,12 @@ class Scored(Protocol):
         """The score; only the order of scores counts."""
 
 
-class _InScan(Protocol):
+class _Placed(Protocol):
     @property
     def series_uid(self) -> str: ...
 
-
-Finding = TypeVar("Finding", bound=_InScan)
+    @property
+    def center_xyz(self) -> Point: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +48,9 @@ class Outcome:
     nodule_score: (N,) highest score among the marks that hit it; -inf: missed.
     nodule_diameter_mm: (N,) as used for the hits.    false_score: (F,) of the false positives.
     nodule_scan, false_scan: (N,), (F,) number of the scan in the list.
+    nodule_index: (N,) number of the nodule in the list given, which may have more of them.
+    nodule_mark, false_mark: (N,), (F,) number of the mark in the list of detections; a nodule has the mark of
+    its score, the first of equals, and -1 if it is missed.
     """
 
     n_scans: int
@@ -55,16 +59,19 @@ class Outcome:
     nodule_diameter_mm: NDArray[np.float64]
     false_score: NDArray[np.float64]
     false_scan: NDArray[np.int64]
+    nodule_index: NDArray[np.int64]
+    nodule_mark: NDArray[np.int64]
+    false_mark: NDArray[np.int64]
 
     def of_nodules(self, chosen: NDArray[np.bool_]) -> Outcome:
         """The same scans and false positives with only the `chosen` (N,) of the nodules in the truth."""
-        return Outcome(
-            self.n_scans,
-            self.nodule_score[chosen],
-            self.nodule_scan[chosen],
-            self.nodule_diameter_mm[chosen],
-            self.false_score,
-            self.false_scan,
+        return replace(
+            self,
+            nodule_score=self.nodule_score[chosen],
+            nodule_scan=self.nodule_scan[chosen],
+            nodule_diameter_mm=self.nodule_diameter_mm[chosen],
+            nodule_index=self.nodule_index[chosen],
+            nodule_mark=self.nodule_mark[chosen],
         )
 
 
@@ -74,22 +81,28 @@ def score_detections(
     """Match the marks on each of the listed scans with its nodules and excluded findings.
 
     Nodules and excluded findings on other scans are left out: a list may be a part of the truth. Raises
-    LunaError for a mark on a scan that is not listed, a scan listed twice, a score that is not a number.
+    LunaError for a mark on a scan that is not listed, a scan listed twice, and a score, a place or a diameter
+    that is not a finite number. Without detections every nodule is missed.
     """
-    marks = _by_scan(detections, scans)
-    _check_scans(scans, marks)
-    truth = _by_scan(nodules, scans)
-    irrelevant = _by_scan(excluded, scans)
-    per_scan = [_match(truth[uid], irrelevant[uid], marks[uid]) for uid in scans]
-    nodule_score = [best for best, _ in per_scan]
-    false_score = [rest for _, rest in per_scan]
+    _check_scans(scans)
+    listed, marks = list(nodules), list(detections)
+    _check_listed(marks, scans)
+    truth = _Places.of_nodules("nodules", listed, scans)
+    irrelevant = _Places.of_nodules("excluded findings", list(excluded), scans)
+    found = _Places.of("detections", "score", marks, [mark.probability for mark in marks], scans)
+    per_scan = [_match(truth.on(i), irrelevant.on(i), found.on(i)) for i in range(len(scans))]
+    nodule_mark = _joined([best for best, _ in per_scan])
+    false_mark = _joined([false for _, false in per_scan])
     return Outcome(
         n_scans=len(scans),
-        nodule_score=_joined(nodule_score),
-        nodule_scan=_scan_numbers(nodule_score),
-        nodule_diameter_mm=np.array([effective_diameter_mm(n) for uid in scans for n in truth[uid]], float),
-        false_score=_joined(false_score),
-        false_scan=_scan_numbers(false_score),
+        nodule_score=np.where(nodule_mark < 0, -np.inf, np.append(found.value, 0.0)[nodule_mark]),
+        nodule_scan=truth.scan[truth.index],
+        nodule_diameter_mm=truth.value[truth.index],
+        false_score=found.value[false_mark],
+        false_scan=found.scan[false_mark],
+        nodule_index=truth.index,
+        nodule_mark=nodule_mark,
+        false_mark=false_mark,
     )
 
 
@@ -119,60 +132,95 @@ def strongest(score: NDArray[np.float64], limit: int = MAX_MARKS_PER_SCAN) -> ND
     return result
 
 
+@dataclass(frozen=True, eq=False)
+class _InScan:
+    """Places on one scan.
+
+    index: (M,) number of each in the list given.    center_xyz: (M, 3) LPS mm.
+    value: (M,) score of a mark, diameter of a sphere in mm.
+    """
+
+    index: NDArray[np.int64]
+    center_xyz: NDArray[np.float64]
+    value: NDArray[np.float64]
+
+    def chosen(self, which: NDArray[np.bool_]) -> _InScan:
+        return _InScan(self.index[which], self.center_xyz[which], self.value[which])
+
+
+@dataclass(frozen=True, eq=False)
+class _Places:
+    """A list of M findings as arrays, and which of them lie on each of S scans.
+
+    scan: (M,) number of the scan, -1: not listed.    center_xyz, value: as in `_InScan`.
+    index: (L,) those on listed scans, ordered by scan and then as given.    start: (S + 1,) of scans in it.
+    """
+
+    scan: NDArray[np.int64]
+    center_xyz: NDArray[np.float64]
+    value: NDArray[np.float64]
+    index: NDArray[np.int64]
+    start: NDArray[np.int64]
+
+    @classmethod
+    def of(
+        cls, kind: str, name: str, findings: Sequence[_Placed], value: Sequence[float], scans: Sequence[str]
+    ) -> _Places:
+        """`kind` and `name` say in an error what the findings are and what their value is."""
+        numbers = {uid: number for number, uid in enumerate(scans)}
+        scan = np.array([numbers.get(finding.series_uid, -1) for finding in findings], np.int64)
+        center_xyz = np.array([finding.center_xyz for finding in findings], float).reshape(-1, 3)
+        values = np.array(value, float)
+        strange = np.flatnonzero(~np.isfinite(np.column_stack([center_xyz, values])).all(axis=1))
+        if len(strange):
+            first = findings[strange[0]]
+            raise LunaError(
+                f"{kind}: {first.series_uid}: {name} {value[strange[0]]} at {first.center_xyz}; "
+                "expected finite numbers"
+            )
+        index = np.argsort(scan, kind="stable")
+        index = index[scan[index] >= 0]
+        return cls(scan, center_xyz, values, index, np.searchsorted(scan[index], np.arange(len(scans) + 1)))
+
+    @classmethod
+    def of_nodules(cls, kind: str, nodules: Sequence[Nodule], scans: Sequence[str]) -> _Places:
+        """Spheres of the diameters that decide on hits."""
+        return cls.of(kind, "diameter", nodules, [effective_diameter_mm(nodule) for nodule in nodules], scans)
+
+    def on(self, scan: int) -> _InScan:
+        """Those on a scan, given by its number."""
+        index = self.index[self.start[scan] : self.start[scan + 1]]
+        return _InScan(index, self.center_xyz[index], self.value[index])
+
+
 def _match(
-    nodules: Sequence[Nodule], excluded: Sequence[Nodule], marks: Sequence[Scored]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """One scan: each nodule's highest score (-inf: missed), and the scores of the false positives."""
-    score = np.array([mark.probability for mark in marks], float)
-    mark_xyz = np.array([mark.center_xyz for mark in marks], float).reshape(-1, 3)
-    kept = strongest(score)
-    score, mark_xyz = score[kept], mark_xyz[kept]
-    is_hit = hits(*_spheres(nodules), mark_xyz)
-    is_irrelevant = hits(*_spheres(excluded), mark_xyz).any(axis=0)
-    best = np.where(is_hit, score, -np.inf).max(axis=1, initial=-np.inf)
-    return best, score[~is_hit.any(axis=0) & ~is_irrelevant]
+    nodules: _InScan, excluded: _InScan, marks: _InScan
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """One scan: the number of each nodule's best mark (-1: missed), and those of the false positives."""
+    marks = marks.chosen(strongest(marks.value))
+    is_hit = hits(nodules.center_xyz, nodules.value, marks.center_xyz)
+    is_irrelevant = hits(excluded.center_xyz, excluded.value, marks.center_xyz).any(axis=0)
+    nothing = np.full((len(is_hit), 1), -np.inf)  # wins where no mark hits, as the first of equals
+    best = np.hstack([nothing, np.where(is_hit, marks.value, -np.inf)]).argmax(axis=1)
+    return np.append(-1, marks.index)[best], marks.index[~is_hit.any(axis=0) & ~is_irrelevant]
 
 
-def _spheres(nodules: Sequence[Nodule]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(N, 3) centres in LPS mm and (N,) diameters in mm."""
-    center_xyz = np.array([nodule.center_xyz for nodule in nodules], float).reshape(-1, 3)
-    return center_xyz, np.array([effective_diameter_mm(nodule) for nodule in nodules], float)
-
-
-def _by_scan(findings: Iterable[Finding], scans: Iterable[str]) -> dict[str, list[Finding]]:
-    """All findings by scan: every scan of the list is there, then those that findings name besides."""
-    found: dict[str, list[Finding]] = {uid: [] for uid in scans}
-    for finding in findings:
-        found.setdefault(finding.series_uid, []).append(finding)
-    return found
-
-
-def _check_scans(scans: Sequence[str], marks: dict[str, list[Scored]]) -> None:
+def _check_scans(scans: Sequence[str]) -> None:
     if len(set(scans)) < len(scans):
-        twice = next(uid for i, uid in enumerate(scans) if uid in scans[:i])
+        twice = next(uid for uid, times in Counter(scans).items() if times > 1)
         raise LunaError(f"list of scans: {twice!r} is there more than once; expected each scan once")
-    unlisted = list(marks)[len(scans) :]
+
+
+def _check_listed(marks: Sequence[Scored], scans: Sequence[str]) -> None:
+    listed = set(scans)
+    unlisted = list(dict.fromkeys(mark.series_uid for mark in marks if mark.series_uid not in listed))
     if unlisted:
+        such_as = f", such as {scans[0]!r}" if scans else ""
         raise LunaError(
             f"detections: {len(unlisted)} scan(s), such as {unlisted[0]!r}, are not among the {len(scans)} "
-            f"listed; expected ids just as in the list{_such_as(scans)}"
+            f"listed; expected ids just as in the list{such_as}"
         )
-    for uid in scans:
-        for mark in marks[uid]:
-            if not np.isfinite([mark.probability, *mark.center_xyz]).all():
-                raise LunaError(
-                    f"detections: {uid}: score {mark.probability} at {mark.center_xyz}; expected numbers"
-                )
 
 
-def _such_as(scans: Sequence[str]) -> str:
-    return f", such as {scans[0]!r}" if scans else ""
-
-
-def _joined(per_scan: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate([np.empty(0), *per_scan])
-
-
-def _scan_numbers(per_scan: Sequence[NDArray[np.float64]]) -> NDArray[np.int64]:
-    """For each joined value, the number of its scan."""
-    return np.repeat(np.arange(len(per_scan)), [len(values) for values in per_scan]).astype(np.int64)
+def _joined(per_scan: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.concatenate([np.empty(0, np.int64), *per_scan])

@@ -18,6 +18,9 @@ from p2ch_luna.files import replacing
 from p2ch_luna.models.build import build_model
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+OF_RUN = (
+    "model.safetensors"  # the model in a run's folder; `training.run_dir`, read without torch, has it too
+)
 
 
 class ModelCard(BaseModel):
@@ -39,6 +42,19 @@ class ModelCard(BaseModel):
 def bundled(name: str) -> Path:
     """The bundled weights called `name`: "segmentation" or "nodule"."""
     return WEIGHTS / f"{name}.safetensors"
+
+
+def weights_at(path: Path) -> Path:
+    """The model file itself, or that of a run's folder. Raises LunaError where it is not there."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise LunaError(f"{path}: no such file; wanted a model (.safetensors) or a run's folder")
+    if not (path / OF_RUN).is_file():
+        raise LunaError(
+            f"{path}: no {OF_RUN} in it; wanted a model (.safetensors), or a run with an epoch done"
+        )
+    return path / OF_RUN
 
 
 def card_path(weights: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import resource
 import sys
 from collections.abc import Mapping
@@ -18,12 +19,14 @@ from torch.utils.tensorboard.summary import hparams
 
 from p2ch_luna.models.checkpoint import ModelCard
 from p2ch_luna.training.evaluation import Evaluation
+from p2ch_luna.training.event_file import RunWriter
 from p2ch_luna.training.figures import calibration_figure, drawn, froc_figure, roc_figure
 from p2ch_luna.training.loop import EpochResult
 from p2ch_luna.training.whole_scans import ScanScore
 
 STEPS_A_POINT = 20  # of the live curves
 PR_THRESHOLDS = 127
+PROFILE_AFTER = 4  # steps that come before a trace
 PROFILE = "profile"  # folder in the run's
 MAIN = (  # metrics that compare runs
     "cpm",
@@ -41,33 +44,47 @@ Setting = bool | str | float
 
 
 def open_board(run: Path, step: int) -> SummaryWriter:
-    """The run's event file; what an interrupted run wrote after `step` is not shown."""
-    return SummaryWriter(str(run), purge_step=step + 1 if step else None)
+    """The run's event file; what an interrupted run wrote after `step` is not shown.
+
+    Where its disk does not take it, a warning says so, and from then on nothing is shown.
+    """
+    return RunWriter(run, step)
 
 
 class LiveCurves:
-    """Means of every `STEPS_A_POINT` steps, written while an epoch runs; of the main process's share."""
+    """Means of every `STEPS_A_POINT` steps, written while an epoch runs; of the main process's share.
+
+    The last point of an epoch is of the steps that are left over.
+    """
 
     def __init__(self, writer: SummaryWriter, processes: int) -> None:
         self._writer = writer
         self._processes = processes
         self._sums: dict[str, float] = {}
         self._count = 0
+        self._step, self._lr = 0, 0.0  # the last
 
     def add(self, step: int, figures: Mapping[str, float], lr: float) -> None:
-        """The figures of one step."""
+        """The figures of one step, and its learning rate."""
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
-        if self._count < STEPS_A_POINT:
+        self._step, self._lr = step, lr
+        if self._count >= STEPS_A_POINT:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write a point of the steps since the last one, if there are any."""
+        if not self._count:
             return
+        step = self._step
         means = {name: total / self._count for name, total in self._sums.items()}
         norm = means.pop("gradient_norm")
         for name, value in means.items():
             self._writer.add_scalar(f"steps/loss_{name}", value * self._processes, step)
         self._writer.add_scalar("steps/loss", sum(means.values()) * self._processes, step)
         self._writer.add_scalar("steps/gradient_norm", norm, step)
-        self._writer.add_scalar("steps/lr", lr, step)
+        self._writer.add_scalar("steps/lr", self._lr, step)
         self._sums, self._count = {}, 0
 
 
@@ -79,15 +96,18 @@ def log_config(writer: SummaryWriter, config_toml: str, software: str) -> None:
 def log_training(
     writer: SummaryWriter, result: EpochResult, lr: float, device: torch.device, step: int
 ) -> None:
-    """Scalars of an epoch under `train/`."""
-    for name, value in result.losses.items():
-        writer.add_scalar(f"train/loss_{name}", value, step)
-    writer.add_scalar("train/loss", sum(result.losses.values()), step)
-    writer.add_scalar("train/gradient_norm", result.gradient_norm, step)
-    writer.add_scalar("train/samples_per_second", result.samples_per_second, step)
-    writer.add_scalar("train/waiting_share", result.waiting_share, step)
-    writer.add_scalar("train/memory_mb", memory_mb(device), step)
-    writer.add_scalar("train/lr", lr, step)
+    """Scalars of an epoch under `train/`; those that are no numbers are left out."""
+    values = {f"loss_{name}": value for name, value in result.losses.items()} | {
+        "loss": sum(result.losses.values()),
+        "gradient_norm": result.gradient_norm,
+        "samples_per_second": result.samples_per_second,
+        "waiting_share": result.waiting_share,
+        "memory_mb": memory_mb(device),
+        "lr": lr,
+    }
+    for name, value in values.items():
+        if math.isfinite(value):
+            writer.add_scalar(f"train/{name}", value, step)
 
 
 def log_evaluation(writer: SummaryWriter, evaluation: Evaluation, step: int) -> None:
@@ -145,11 +165,13 @@ def log_settings(
     writer: SummaryWriter, config: Mapping[str, Any], best: Mapping[str, float], step: int
 ) -> None:
     """Settings beside the best epoch's main metrics, so that TensorBoard's HPARAMS compares runs."""
-    metrics = {f"validation_best/{name}": best[name] for name in MAIN if np.isfinite(best.get(name, np.nan))}
-    for summary in hparams(flat_settings(config), metrics):  # type: ignore[no-untyped-call]
+    tags = {name: f"validation_best/{name}" for name in MAIN}
+    named = dict.fromkeys(tags.values(), 0.0)  # all of them: the columns are those of any one run
+    for summary in hparams(flat_settings(config), named):  # type: ignore[no-untyped-call]
         writer.file_writer.add_summary(summary)  # type: ignore[attr-defined]
-    for tag, value in metrics.items():
-        writer.add_scalar(tag, value, step)
+    for name, tag in tags.items():
+        if math.isfinite(best.get(name, math.nan)):
+            writer.add_scalar(tag, best[name], step)
 
 
 def flat_settings(config: Mapping[str, Any], prefix: str = "") -> dict[str, Setting]:
@@ -179,7 +201,7 @@ def memory_mb(device: torch.device) -> float:
 def profiling(run: Path, steps: int) -> AbstractContextManager[Any]:
     """A profiler of so many steps after the first few; it writes a trace into the run's folder."""
     return profile(
-        schedule=schedule(wait=2, warmup=2, active=steps, repeat=1),
+        schedule=schedule(wait=PROFILE_AFTER - 2, warmup=2, active=steps, repeat=1),
         on_trace_ready=tensorboard_trace_handler(str(run / PROFILE)),
         record_shapes=True,
     )

@@ -7,92 +7,30 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn
 
 from torch import nn
+from torch.profiler import profile
 from torch.utils.tensorboard import SummaryWriter
 
-from p2ch_luna.datasets.augment import Augmentation, draw
+from p2ch_luna.datasets.augment import draw
 from p2ch_luna.errors import LunaError
-from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.checkpoint import save_model
 from p2ch_luna.training import board, run_dir
 from p2ch_luna.training.evaluation import Evaluation
+from p2ch_luna.training.host_memory import keep_freed_memory
 from p2ch_luna.training.loop import (
     EpochResult,
-    Objective,
-    Rules,
     observe_all,
     seed_step,
     set_training,
-    sum_numbers,
+    summed,
     train_epoch,
 )
-from p2ch_luna.training.sides import Samples
+from p2ch_luna.training.plan import Plan
 from p2ch_luna.training.state import State
 from p2ch_luna.training.stop import Interrupted, Stop
-from p2ch_luna.training.tasks import Task
-from p2ch_luna.training.whole_scans import Find, Marks, ScanScore, WholeScan, find_all, score_scans
-from p2ch_luna.training.world import World
-
-
-class Listener(Protocol):
-    """Who wants to know how a run goes: the command line's progress bar, or nobody."""
-
-    def loaded(self, item: str) -> None:
-        """A scan or a nodule was loaded."""
-
-    def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
-        """A training step was done; the parts of its loss and the gradient's norm."""
-
-    def validating(self, done: int, total: int) -> None:
-        """So many of the validation's batches and whole scans are done."""
-
-    def epoch(self, epoch: int, total: int, metrics: Mapping[str, float]) -> None:
-        """An epoch was done and validated."""
-
-
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """What stays the same all through a run."""
-
-    run: Path
-    world: World
-    listener: Listener
-    task: Task
-    how: Any  # the task's losses
-    baseline: Any  # what the network is compared with
-    train: Samples
-    validation: Samples
-    scans: list[WholeScan]
-    find: Find
-    augmentation: Augmentation
-    rules: Rules
-    seed: int
-    epochs: int
-    steps_per_epoch: int
-    batch_size: int
-    best_by: str
-    patience: int
-    frozen: tuple[str, ...]
-    profile_steps: int
-    settings: Mapping[str, Any]  # the whole config
-    config_toml: str  # the same as text
-    card: Callable[[Mapping[str, float]], ModelCard]  # of the model with these metrics
-
-    @property
-    def objective(self) -> Objective:
-        """What is minimised."""
-        task, how = self.task, self.how
-        return Objective(
-            lambda batch: task.counts(batch, how), lambda output, batch: task.totals(output, batch, how)
-        )
-
-    @property
-    def total_steps(self) -> int:
-        """Of the run."""
-        return self.epochs * self.steps_per_epoch
+from p2ch_luna.training.whole_scans import Marks, ScanScore, find_all, score_scans
 
 
 def run_epochs(plan: Plan, network: nn.Module, state: State, stop: Stop) -> None:
@@ -100,6 +38,7 @@ def run_epochs(plan: Plan, network: nn.Module, state: State, stop: Stop) -> None
 
     Raises Interrupted, with a checkpoint written, when `stop` is asked.
     """
+    keep_freed_memory()
     writer = board.open_board(plan.run, state.step) if plan.world.is_main else None
     try:
         if writer and not state.step:
@@ -134,42 +73,56 @@ def _train(
     set_training(state.model, plan.frozen)
     curves = board.LiveCurves(writer, plan.world.size) if writer else None
     profiles = writer is not None and plan.profile_steps > 0 and not state.step
-    world, heard = plan.world, state.step
+    heard = state.step
+
+    def on_step(figures: Mapping[str, float]) -> None:
+        nonlocal heard
+        heard += 1
+        plan.listener.step(heard, plan.total_steps, figures)
+        if curves:
+            curves.add(heard, figures, _rate(state, heard))
+
     with board.profiling(plan.run, plan.profile_steps) if profiles else nullcontext() as profiler:
-
-        def prepare(batch: Any, step: int) -> Any:
-            if profiler is not None:
-                profiler.step()  # here and not in `on_step`, which on a GPU is late
-            generator = seed_step(plan.seed, step, world.rank)
-            drawn = draw(plan.batch_size, plan.augmentation, generator).part(world.rank, world.size)
-            changed = plan.task.augment(batch, drawn)
-            if writer and step % plan.steps_per_epoch == 0:
-                name = "augmentation/before above, after below"
-                writer.add_image(name, plan.task.show(batch, changed), step + 1, dataformats="HWC")
-            return changed
-
-        def on_step(figures: Mapping[str, float]) -> None:
-            nonlocal heard
-            heard += 1
-            plan.listener.step(heard, plan.total_steps, figures)
+        try:
+            return train_epoch(
+                network,
+                plan.train.batches,
+                plan.objective,
+                state,
+                plan.rules,
+                plan.world,
+                prepare=_preparation(plan, writer, profiler),
+                on_step=on_step,
+                stop=stop,
+            )
+        finally:
             if curves:
-                curves.add(heard, figures, _rate(state))
-
-        return train_epoch(
-            network,
-            plan.train.batches,
-            plan.objective,
-            state,
-            plan.rules,
-            world,
-            prepare=prepare,
-            on_step=on_step,
-            stop=stop,
-        )
+                curves.flush()  # also before an error: the last steps tell most of why
 
 
-def _rate(state: State) -> float:
-    return float(state.scheduler.get_last_lr()[0])
+def _preparation(
+    plan: Plan, writer: SummaryWriter | None, profiler: profile | None
+) -> Callable[[Any, int], Any]:
+    """(batch, step) -> the batch augmented; shows the first of each epoch."""
+    world = plan.world
+
+    def prepare(batch: Any, step: int) -> Any:
+        if profiler is not None:
+            profiler.step()  # here and not where a step is heard of, which on a GPU is late
+        generator = seed_step(plan.seed, step, world.rank)
+        drawn = draw(plan.batch_size, plan.augmentation, generator).part(world.rank, world.size)
+        changed = plan.task.augment(batch, drawn)
+        if writer and step % plan.steps_per_epoch == 0:
+            name = "augmentation/before above, after below"
+            writer.add_image(name, plan.task.show(batch, changed), step + 1, dataformats="HWC")
+        return changed
+
+    return prepare
+
+
+def _rate(state: State, step: int) -> float:
+    """The learning rate of a step; the run's first is 1. The schedule itself is at the next one."""
+    return float(state.scheduler.base_lrs[0] * state.scheduler.lr_lambdas[0](step - 1))
 
 
 def _validate(
@@ -177,35 +130,51 @@ def _validate(
 ) -> None:
     """Judge the weights, write it down, and close the epoch; the state then is one between two epochs."""
     try:
-        evaluation, score = _judge(plan, state, stop)
+        observations, marks = _gather(plan, state, stop)
     except Interrupted:  # the epoch is trained and not validated: a resumed run begins with that
         _interrupt(plan, state, stop)
-        raise
-    metrics = evaluation.metrics | (score.metrics if score else {})
+    metrics: dict[str, float] = {}
+    if writer:  # the others would draw the same pictures
+        evaluation = plan.task.summarise(observations, plan.how, plan.baseline)
+        score = score_scans(plan.scans, marks) if plan.scans else None
+        metrics = evaluation.metrics | (score.metrics if score else {})
+        _show(plan, state, result, evaluation, score, writer)
+    metrics = plan.world.from_main(metrics)  # all agree on the best epoch, to the last bit
     best_by = metrics[plan.best_by]
     if not math.isfinite(best_by):
         raise LunaError(
             f"validation: {plan.best_by} is {best_by} after epoch {state.epoch + 1}; wanted a number, as it "
             "picks the best epoch: are there nodules and other places in data.validation_folds?"
         )
-    if writer:
-        board.log_training(writer, result, _rate(state), plan.world.device, state.step)
-        board.log_evaluation(writer, evaluation, state.step)
-        if score:
-            board.log_scans(writer, score, state.step)
-        board.log_weights(writer, state.model, state.step)
-        writer.flush()
     state.epoch, state.step_in_epoch, state.sums = state.epoch + 1, 0, {}
     train = {f"train_loss_{name}": value for name, value in result.losses.items()}
     entry = {"epoch": state.epoch, "step": state.step, "seconds": 0.0, "metrics": metrics | train}
     state.history = [*state.history, entry]
 
 
-def _judge(plan: Plan, state: State, stop: Stop) -> tuple[Evaluation, ScanScore | None]:
-    """The validation's samples and whole scans, each process its part, together the same for any number.
+def _show(
+    plan: Plan,
+    state: State,
+    result: EpochResult,
+    evaluation: Evaluation,
+    score: ScanScore | None,
+    writer: SummaryWriter,
+) -> None:
+    """An epoch in TensorBoard."""
+    step = state.step
+    board.log_training(writer, result, _rate(state, step), plan.world.device, step)
+    board.log_evaluation(writer, evaluation, step)
+    if score:
+        board.log_scans(writer, score, step)
+    board.log_weights(writer, state.model, step)
+    writer.flush()
 
-    Raises Interrupted in all processes when one is asked to stop: they meet when each has done its part, or
-    left off.
+
+def _gather(plan: Plan, state: State, stop: Stop) -> tuple[list[Any], list[Marks]]:
+    """Observations of the validation's batches and marks of its whole scans, of all processes.
+
+    Each does its part; together they are the same for any number. Raises Interrupted in all processes when
+    one is asked to stop: they meet when each has done its part, or left off.
     """
     world = plan.world
     world.share_buffers(state.judged)
@@ -216,9 +185,9 @@ def _judge(plan: Plan, state: State, stop: Stop) -> tuple[Evaluation, ScanScore 
         _observe(plan, state.judged, stop, observations, marks)
     if any(world.gather(stop.is_asked)):
         raise Interrupted(stop.signal_number or signal.SIGTERM, state.step)
-    n_batches = -(-len(plan.validation.picks.sampler) // plan.batch_size)
-    evaluation = plan.task.summarise(world.deal(observations, n_batches), plan.how, plan.baseline)
-    return evaluation, score_scans(plan.scans, world.deal(marks, len(plan.scans))) if plan.scans else None
+    picks = plan.validation.picks
+    n_batches = -(-len(picks.sampler) // picks.batch_size)
+    return world.deal(observations, n_batches), world.deal(marks, len(plan.scans))
 
 
 class _LeftOffError(Exception):
@@ -274,9 +243,9 @@ def _numbers(metrics: Mapping[str, float]) -> dict[str, float]:
     return {name: value for name, value in metrics.items() if math.isfinite(value)}
 
 
-def _interrupt(plan: Plan, state: State, stop: Stop) -> None:
+def _interrupt(plan: Plan, state: State, stop: Stop) -> NoReturn:
     """Write a checkpoint in the midst of an epoch and raise Interrupted."""
-    state.sums = sum_numbers(state.sums, plan.world)
+    state.sums = summed(state.sums, plan.world)
     if plan.world.is_main:
         state.save(plan.run / run_dir.LAST)
     plan.world.wait()  # nobody ends, and has all others ended, before it is written

@@ -16,15 +16,26 @@ from torch.amp.grad_scaler import GradScaler
 from p2ch_luna.config import RunConfig, as_toml
 from p2ch_luna.datasets.augment import Augmentation
 from p2ch_luna.datasets.collection import Sources
+from p2ch_luna.datasets.data_check import check_paths
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.checkpoint import ModelCard
-from p2ch_luna.models.precision import check_precision, on_device
-from p2ch_luna.training import run_dir
-from p2ch_luna.training.epochs import Listener, Plan, run_epochs
+from p2ch_luna.models.precision import on_device
+from p2ch_luna.training import lineage, run_dir
+from p2ch_luna.training.checks import check_machine, check_unchanged, check_unseen
+from p2ch_luna.training.epochs import run_epochs
+from p2ch_luna.training.lineage import Split
 from p2ch_luna.training.loop import Rules
 from p2ch_luna.training.optim import make_optimizer, warmup_cosine
-from p2ch_luna.training.sides import VALIDATION_SEED, Samples, Sides, check_batch, load_sides, make_batches
+from p2ch_luna.training.plan import Listener, Plan
+from p2ch_luna.training.sides import (
+    VALIDATION_BATCH,
+    VALIDATION_SEED,
+    Samples,
+    Sides,
+    load_sides,
+    make_batches,
+)
 from p2ch_luna.training.start import start_model
 from p2ch_luna.training.state import State
 from p2ch_luna.training.stop import Interrupted, listening
@@ -55,16 +66,20 @@ def fit(
     config does not fit the machine or the data, these have changed since the run began, or training diverged.
     """
     with _status_kept(run, world), _told_what_to_lower(config, world.device):
-        _check(config, world)
+        check_machine(config, world)
+        check_paths(Sources(**config.data.sources()))
         task = TASKS[config.task]
+        state, earlier = _start(config, world, run if resume else None)
         folds = {"train": config.data.train_folds, "validation": config.data.validation_folds}
         sides = load_sides(Sources(**config.data.sources()), folds, cache, listener.loaded, world)
-        plan = _plan(config, task, sides, run, world, listener, find)
+        split = lineage.joined(sides.split(), earlier)
+        check_unseen(config, split)
+        plan = _plan(config, task, sides, split, run, world, listener, find)
         if world.is_main:
-            run_dir.keep_split(run, sides.split(), resume=resume)
-        state = _start(config, world)
+            run_dir.keep_split(run, split, resume=resume)
         if resume:
             state.load(run / run_dir.LAST, world.device)
+            check_unchanged(config, run, state)
             state.sums = {name: value * world.is_main for name, value in state.sums.items()}  # those of all
         network = world.network(state.model)
         if config.compute.compile:
@@ -74,19 +89,15 @@ def fit(
     return run / run_dir.MODEL
 
 
-def _check(config: RunConfig, world: World) -> None:
-    """Raise LunaError where the config asks for what this machine cannot do."""
-    check_batch(config.loop.batch_size, config.loop.accumulate, world.size)
-    check_precision(world.device, config.compute.precision)
-    if config.compute.sync_batch_norm and (world.device.type != "cuda" or world.size == 1):
-        raise LunaError(
-            f"compute.sync_batch_norm = true with {world.size} process(es) on {world.device.type}; "
-            "wanted false, or several processes on CUDA"
-        )
-
-
 def _plan(
-    config: RunConfig, task: Task, sides: Sides, run: Path, world: World, listener: Listener, find: Find
+    config: RunConfig,
+    task: Task,
+    sides: Sides,
+    split: Split,
+    run: Path,
+    world: World,
+    listener: Listener,
+    find: Find,
 ) -> Plan:
     train, validation = _samples(config, task, sides, world)
     loop, n_scans = config.loop, config.validation.scans
@@ -114,7 +125,7 @@ def _plan(
         profile_steps=config.compute.profile_steps,
         settings=settings,
         config_toml=as_toml(config),
-        card=lambda metrics: _card(config, sides, metrics),
+        card=lambda metrics: _card(config, split, metrics),
     )
 
 
@@ -122,30 +133,34 @@ def _samples(config: RunConfig, task: Task, sides: Sides, world: World) -> tuple
     """Of training and validation."""
     loop, shares = config.loop, config.sampling.model_dump()
 
-    def of(trains: bool, n_samples: int, seed: int) -> Samples:
+    def of(trains: bool, n_samples: int, seed: int, batch_size: int) -> Samples:
         return make_batches(
             task,
             sides.train if trains else sides.validation,
             shares,
             config.data.shape_irc,
             n_samples=n_samples,
-            batch_size=loop.batch_size,
+            batch_size=batch_size,
             workers=loop.workers,
             seed=seed,
             trains=trains,
             world=world,
         )
 
-    train = of(True, loop.steps_per_epoch * loop.batch_size, config.seed)
-    return train, of(False, config.validation.samples, VALIDATION_SEED)
+    train = of(True, loop.steps_per_epoch * loop.batch_size, config.seed, loop.batch_size)
+    whole = min(loop.batch_size // loop.accumulate, VALIDATION_BATCH)  # for any number of processes
+    return train, of(False, config.validation.samples, VALIDATION_SEED, whole)
 
 
-def _start(config: RunConfig, world: World) -> State:
-    """The state before the first step; the same in every process."""
+def _start(config: RunConfig, world: World, resumed: Path | None) -> tuple[State, Split]:
+    """The state before the first step, the same in every process; and who taught its weights before.
+
+    A run that is `resumed` has both in its folder: what it began with is not read again.
+    """
     torch.manual_seed(config.seed)
     start, optim = config.start, config.optim
-    init_from = Path(start.init_from) if start.init_from else None
-    model = start_model(
+    init_from = Path(start.init_from) if start.init_from and resumed is None else None
+    model, parent = start_model(
         config.model.name, _arguments(config), init_from=init_from, new=start.new, frozen=start.frozen
     )
     for part in TASKS[config.task].idle(config.loss.model_dump()):
@@ -158,20 +173,23 @@ def _start(config: RunConfig, world: World) -> State:
     optimizer = make_optimizer(model, optim.lr, optim.weight_decay)
     schedule = warmup_cosine(optimizer, optim.warmup_steps, config.loop.epochs * config.loop.steps_per_epoch)
     scaler = GradScaler(world.device.type, enabled=config.compute.precision == "fp16")
-    return State(model, average, optimizer, schedule, scaler)
+    state = State(model, average, optimizer, schedule, scaler, config=as_toml(config))
+    if resumed is not None:
+        return state, lineage.kept(lineage.read_split(resumed / run_dir.SPLIT))
+    return state, {} if parent is None else lineage.inherited(parent)
 
 
 def _arguments(config: RunConfig) -> dict[str, Any]:
     return config.model.model_dump(mode="json", exclude={"name"})
 
 
-def _card(config: RunConfig, sides: Sides, metrics: Mapping[str, float]) -> ModelCard:
+def _card(config: RunConfig, split: Split, metrics: Mapping[str, float]) -> ModelCard:
     return ModelCard(
         builder=config.model.name,
         arguments=_arguments(config),
         config=config.model_dump(mode="json"),
         data=list(config.data.credits),
-        split=sides.split(),
+        split={role: list(members) for role, members in split.items()},
         metrics=dict(metrics),
         software=run_dir.software(),
     )

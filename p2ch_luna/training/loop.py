@@ -22,7 +22,8 @@ from p2ch_luna.training.stop import Stop
 from p2ch_luna.training.world import World
 
 GRADIENT_NORM, STOP = "gradient_norm", "stop"
-CHECK_EVERY = 20  # steps between looks at the losses on a GPU: each look makes it wait
+CHECK_EVERY = 20  # steps between looks at the figures on a GPU: each look makes it wait
+MOST_SKIPPED = 50  # steps running; the scale of float16's losses has come down by 2 ** 50 then
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class EpochResult:
 
     losses: dict[str, float]
     gradient_norm: float
-    samples_per_second: float  # of all processes
-    waiting_share: float  # of the time, for data
+    samples_per_second: float  # of all processes; NaN where no step was left to do
+    waiting_share: float  # of the time, for data; NaN likewise
 
 
 def train_step(
@@ -71,12 +72,11 @@ def train_step(
 
     Returns this process's share of each part of the loss, the gradient's norm, and among several processes
     how many are asked to stop. The gradient is that of the whole batch of all processes, whatever their
-    number and that of the pieces. batch: a NamedTuple of tensors (B, ...), `hu` among them.
+    number and that of the pieces, but for batch norm, whose statistics are of one piece of one process.
+
+    batch: a NamedTuple of tensors (B, ...), `hu` among them.
     """
-    counts = dict(objective.counts(batch))
-    asked = {STOP: torch.tensor(float(is_asked_to_stop), device=batch.hu.device)} if world.size > 1 else {}
-    counts = world.sum({**counts, **asked})
-    figures: dict[str, Tensor] = {STOP: counts.pop(STOP)} if asked else {}
+    counts, figures = _of_all(objective.counts(batch), is_asked_to_stop, batch.hu.device, world)
     pieces = list(split(batch, rules.pieces))
     for number, piece in enumerate(pieces, start=1):
         with _together(network, number == len(pieces)):
@@ -102,6 +102,18 @@ def train_step(
     return figures
 
 
+def _of_all(
+    counts: Mapping[str, Tensor], is_asked_to_stop: bool, device: torch.device, world: World
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Counts summed over the processes; among several also how many are asked to stop, in one message."""
+    if world.size == 1:
+        return dict(counts), {}
+    # Filled where it is: a copy from the host would make a GPU wait.
+    asked = torch.full((), float(is_asked_to_stop), device=device)
+    total = world.sum({**counts, STOP: asked})
+    return total, {STOP: total.pop(STOP)}
+
+
 def parts_of(totals: Mapping[str, Tensor], counts: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parts of the loss, () each: a mean, or a sum of means, over what counts."""
     return {name: (total / counts[name].clamp(min=1)).sum() for name, total in totals.items()}
@@ -115,8 +127,9 @@ def split(batch: Any, pieces: int) -> Iterator[Any]:
 
 def _together(network: nn.Module, is_last: bool) -> AbstractContextManager[None]:
     """Gradients travel between processes with the last piece only."""
-    if isinstance(network, DistributedDataParallel) and not is_last:
-        return network.no_sync()
+    inner = getattr(network, "_orig_mod", network)  # what `torch.compile` has wrapped
+    if isinstance(inner, DistributedDataParallel) and not is_last:
+        return inner.no_sync()
     return nullcontext()
 
 
@@ -131,14 +144,16 @@ def train_epoch(
     prepare: Callable[[Any, int], Any],
     on_step: Callable[[Mapping[str, float]], None],
     stop: Stop,
+    every: int | None = None,
 ) -> EpochResult | None:
     """Train on the batches that are left of an epoch; None if it was asked to stop before its end.
 
     prepare: (batch on the device, step) -> the batch augmented.    on_step: hears the figures of each step,
-    some steps late on a GPU. Stops with a LunaError at a loss or gradient that is not finite; the state is
-    of no use then, and the checkpoints are from before.
+    some steps late if `every` is above 1.    every: steps between two looks at the figures; None:
+    `CHECK_EVERY` on a GPU, else 1. Stops with a LunaError at a loss or gradient that is not finite; the
+    state is of no use then, and the checkpoints are from before.
     """
-    every = CHECK_EVERY if world.device.type == "cuda" else 1
+    every = every or (CHECK_EVERY if world.device.type == "cuda" else 1)
     pending: list[dict[str, Tensor]] = []
     waiting, n_samples = 0.0, 0
     start = asked = time.perf_counter()
@@ -149,24 +164,31 @@ def train_epoch(
             train_step(network, ready, objective, state, rules, world, is_asked_to_stop=stop.is_asked)
         )
         n_samples += len(batch[0])
-        if len(pending) == every and _look(pending, state, on_step, may_overflow=state.scaler.is_enabled()):
+        if len(pending) == every and _look(pending, state, on_step):
             return None
-        if world.size == 1 and stop.is_asked:
-            _look(pending, state, on_step, may_overflow=state.scaler.is_enabled())
+        if world.size == 1 and stop.is_asked:  # several hear of it at their next look
+            _look(pending, state, on_step)
             return None
         asked = time.perf_counter()
-    _look(pending, state, on_step, may_overflow=state.scaler.is_enabled())
+    _look(pending, state, on_step)
     seconds = time.perf_counter() - start
     return _result(state, world, n_samples, seconds, waiting)
 
 
 def _result(state: State, world: World, n_samples: int, seconds: float, waiting: float) -> EpochResult:
     """Means of the epoch's figures; a resumed epoch's speed is of the steps since."""
-    rates = {"samples": float(n_samples), "waiting": waiting / seconds}
-    total = sum_numbers({**state.sums, **rates}, world)
-    means = {name: total[name] / state.step_in_epoch for name in state.sums}
-    norm = means.pop(GRADIENT_NORM) / world.size  # the same in every process
-    return EpochResult(means, norm, total["samples"] / seconds, total["waiting"] / world.size)
+    sums = summed(state.sums, world)
+    means = {name: total / state.step_in_epoch for name, total in sums.items()}
+    rates = sum_numbers({"samples": float(n_samples), "waiting": waiting / seconds}, world)
+    if not rates["samples"]:
+        rates = dict.fromkeys(rates, math.nan)
+    norm = means.pop(GRADIENT_NORM)
+    return EpochResult(means, norm, rates["samples"] / seconds, rates["waiting"] / world.size)
+
+
+def summed(sums: Mapping[str, float], world: World) -> dict[str, float]:
+    """Sums of an epoch's figures over all processes; the gradient's norm, which all have, of the main one."""
+    return sum_numbers({k: v if world.is_main or k != GRADIENT_NORM else 0.0 for k, v in sums.items()}, world)
 
 
 def sum_numbers(values: Mapping[str, float], world: World) -> dict[str, float]:
@@ -178,11 +200,7 @@ def sum_numbers(values: Mapping[str, float], world: World) -> dict[str, float]:
 
 
 def _look(
-    pending: list[dict[str, Tensor]],
-    state: State,
-    on_step: Callable[[Mapping[str, float]], None],
-    *,
-    may_overflow: bool,
+    pending: list[dict[str, Tensor]], state: State, on_step: Callable[[Mapping[str, float]], None]
 ) -> bool:
     """Bring figures to the host, refuse what is not finite, pass on the rest; empties `pending`.
 
@@ -190,23 +208,34 @@ def _look(
     and the losses are scaled less.
     """
     asked = False
-    for number, figures in enumerate(pending):
+    for step, figures in enumerate(pending, start=state.step - len(pending) + 1):
         values = {name: float(figure) for name, figure in figures.items()}
         asked |= values.pop(STOP, 0.0) > 0
-        norm = values.pop(GRADIENT_NORM)
-        if not all(map(math.isfinite, values.values())) or not (may_overflow or math.isfinite(norm)):
-            step = state.step - len(pending) + number + 1
-            raise LunaError(
-                f"training diverged at step {step}: {values | {GRADIENT_NORM: norm}}; wanted finite "
-                "numbers. The last checkpoint and the best model are from before; try a lower optim.lr or "
-                "optim.clip_norm"
-            )
-        values[GRADIENT_NORM] = norm if math.isfinite(norm) else 0.0
+        _check_finite(values, step, state)
+        if not math.isfinite(values[GRADIENT_NORM]):
+            values[GRADIENT_NORM] = 0.0  # the step was skipped
         for name, value in values.items():
             state.sums[name] = state.sums.get(name, 0.0) + value
         on_step(values)
     pending.clear()
     return asked
+
+
+def _check_finite(values: Mapping[str, float], step: int, state: State) -> None:
+    """Raise LunaError at a loss that is not finite, or a gradient that will not become so."""
+    bad = {name for name, value in values.items() if not math.isfinite(value)}
+    state.skipped = state.skipped + 1 if GRADIENT_NORM in bad else 0
+    if bad - {GRADIENT_NORM} or (bad and not state.scaler.is_enabled()):
+        raise LunaError(
+            f"training diverged at step {step}: {dict(values)}; wanted finite numbers. The last checkpoint "
+            "and the best model are from before; try a lower optim.lr or optim.clip_norm"
+        )
+    if state.skipped >= MOST_SKIPPED:
+        raise LunaError(
+            f"training stands still at step {step}: the gradients of {state.skipped} steps running are not "
+            "finite in float16, however little the losses are scaled; wanted finite numbers. Try "
+            'compute.precision = "bf16", or a lower optim.lr'
+        )
 
 
 @torch.no_grad()

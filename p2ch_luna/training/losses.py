@@ -47,13 +47,14 @@ def tversky_total(logit: Tensor, mask: Tensor, weight: Tensor, false_negatives: 
 
     logit, mask, weight: (B, 1, D, H, W). The index is TP / (TP + a FP + b FN) with a + b = 1 and
     b / a = `false_negatives`: how many false voxels a missed one outweighs; 1 is soft Dice. As a + b = 1,
-    its denominator is a (TP + FP) + b (TP + FN). A sample without a nodule has none: any value there would
-    only say how faint the faintest false voxel is.
+    its denominator is a (TP + FP) + b (TP + FN). Voxels count alike, those of weight 0 not at all: weights
+    by a nodule's size would make that number another for every size. A sample without a nodule has no index:
+    any value there would only say how faint the faintest false voxel is.
     """
-    probability = logit.float().sigmoid()
+    probability, known = logit.float().sigmoid(), (weight > 0).float()
     twice_a, twice_b = (2 * share for share in _shares(false_negatives))
-    overlap = (weight * probability * mask).flatten(1).sum(1)
-    size = (weight * (twice_a * probability + twice_b * mask)).flatten(1).sum(1)
+    overlap = (known * probability * mask).flatten(1).sum(1)
+    size = (known * (twice_a * probability + twice_b * mask)).flatten(1).sum(1)
     index = (2 * overlap + 1) / (size + 1)
     return ((1 - index) * _has_nodule(mask, weight)).sum()
 

@@ -15,13 +15,13 @@ from p2ch_luna.datasets.collection import Share
 from p2ch_luna.datasets.implant import Implantable
 from p2ch_luna.datasets.scans import OwnNodule
 from p2ch_luna.errors import LunaError
-from p2ch_luna.metrics.binary import roc_auc
 from p2ch_luna.metrics.calibration import brier, calibration
 from p2ch_luna.models.classifier import Verdict
 from p2ch_luna.training.evaluation import Evaluation, loss_metrics
 from p2ch_luna.training.nodule import (
     CropLosses,
     CropObservation,
+    beside_diameter,
     choose,
     counts,
     diameter_error_mm,
@@ -118,17 +118,23 @@ def observe(verdict: Verdict, batch: CropSample, how: CropLosses) -> CropObserva
 def summarise(
     observations: Sequence[CropObservation], how: CropLosses, alone: DiameterBaseline
 ) -> Evaluation:
-    """How well malignancy is told, and how well the diameter alone tells it, of the same nodules."""
+    """How well malignancy is told, how well the diameter alone tells it, and what the network gains on that.
+
+    A network of "soft" labels answers with a rating's share of the scale: its order counts, and it is not
+    held against the classes as a probability.
+    """
     seen = join(observations)
     rated, is_bad = known_malignancy(seen)
     said, said_alone = seen.malignancy_probability[rated], alone.probability(seen.diameter_mm[rated])
+    as_probability = {
+        "malignancy_brier": brier(is_bad, said),
+        "calibration_error": calibration(is_bad, said).error,
+    }
     return Evaluation(
         metrics={
             **loss_metrics([seen]),
-            "malignancy_auc": roc_auc(is_bad, said),
-            "malignancy_brier": brier(is_bad, said),
-            "calibration_error": calibration(is_bad, said).error,
-            "malignancy_auc_of_diameter": roc_auc(is_bad, said_alone),
+            **beside_diameter(is_bad, said, said_alone),
+            **({} if how.malignancy_labels == "soft" else as_probability),
             "malignancy_brier_of_diameter": brier(is_bad, said_alone),
             **({"diameter_error_mm": diameter_error_mm(seen)} if how.diameter > 0 else {}),
         },

@@ -15,8 +15,9 @@ from torch import Tensor
 from p2ch_luna.datasets.augment import Draw, apply
 from p2ch_luna.datasets.candidates import CropSample, is_malignant
 from p2ch_luna.errors import LunaError
-from p2ch_luna.metrics.binary import at_threshold, roc_auc
+from p2ch_luna.metrics.binary import at_threshold, average_precision, roc_auc
 from p2ch_luna.metrics.calibration import calibration
+from p2ch_luna.metrics.intervals import compare_auc, sensitivity_at_specificity
 from p2ch_luna.models.classifier import Verdict
 from p2ch_luna.training.evaluation import Evaluation, loss_metrics
 from p2ch_luna.training.losses import (
@@ -104,7 +105,9 @@ def augment_crops(batch: CropSample, drawn: Draw) -> CropSample:
     """The batch as it was drawn; a nodule that is scaled has another diameter."""
     hu, _ = apply(batch.hu, None, drawn)
     shrunk = torch.linalg.det(drawn.linear.double()).abs() ** (1 / 3)  # `linear` leads from after to before
-    return batch._replace(hu=hu, diameter_mm=batch.diameter_mm / shrunk.to(batch.diameter_mm))
+    return batch._replace(
+        hu=hu, diameter_mm=batch.diameter_mm / shrunk.to(batch.diameter_mm, non_blocking=True)
+    )
 
 
 def plain_crops(batch: CropSample) -> CropSample:
@@ -229,17 +232,19 @@ def summarise(observations: Sequence[CropObservation], how: CropLosses, _baselin
     truth, said = seen.is_nodule > 0, seen.nodule_probability
     rated, is_bad = known_malignancy(seen)
     found = at_threshold(truth, said, SEEN)
+    at_95_percent = sensitivity_at_specificity(truth, said, 0.95)
     return Evaluation(
         metrics={
             **loss_metrics([seen]),
             "nodule_auc": roc_auc(truth, said),
+            "average_precision": average_precision(truth, said),
             "sensitivity": found.sensitivity,
             "precision": found.precision,
             "f1": found.f1,
-            "sensitivity_at_5_percent_fp": sensitivity_at(truth, said, 0.05),
+            "sensitivity_at_5_percent_fp": at_95_percent,
+            "sensitivity_at_95_percent_specificity": at_95_percent,
             "calibration_error": calibration(truth, said).error,
-            "malignancy_auc": roc_auc(is_bad, seen.malignancy_probability[rated]),
-            "malignancy_auc_of_diameter": roc_auc(is_bad, seen.diameter_mm[rated]),
+            **beside_diameter(is_bad, seen.malignancy_probability[rated], seen.diameter_mm[rated]),
             **({"diameter_error_mm": diameter_error_mm(seen)} if how.diameter > 0 else {}),
         },
         curves={"nodule": (truth, said), "malignancy": (is_bad, seen.malignancy_probability[rated])},
@@ -253,13 +258,22 @@ def known_malignancy(seen: CropObservation) -> tuple[NDArray[np.bool_], NDArray[
     return rated, seen.is_malignant[rated] > 0
 
 
-def sensitivity_at(
-    truth: NDArray[np.bool_], score: NDArray[np.float32], false_positive_share: float
-) -> float:
-    """The share of the nodules above all but that share of the others; NaN where either are absent."""
-    if truth.all() or not truth.any():
-        return math.nan
-    return float((score[truth] > np.quantile(score[~truth], 1 - false_positive_share)).mean())
+def beside_diameter(
+    is_bad: NDArray[np.bool_], said: NDArray[np.float32], by_diameter: NDArray[np.float32]
+) -> dict[str, float]:
+    """AUC of the said malignancy and of the diameter, of the same (R,) nodules, and what the first gains.
+
+    The gain is with its 95 % interval and the p of there being none, for nodules that are independent.
+    """
+    gain = compare_auc(is_bad, said, by_diameter)
+    return {
+        "malignancy_auc": roc_auc(is_bad, said),
+        "malignancy_auc_of_diameter": roc_auc(is_bad, by_diameter),
+        "malignancy_auc_gain": gain.difference,
+        "malignancy_auc_gain_low": gain.low,
+        "malignancy_auc_gain_high": gain.high,
+        "malignancy_auc_gain_p": gain.p,
+    }
 
 
 def diameter_error_mm(seen: CropObservation) -> float:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,10 +16,12 @@ from typing import Any
 from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
+from p2ch_luna.io.file_locks import claiming
 
 CHECKOUT = Path(__file__).parents[2]  # of this project, unless the package is installed elsewhere
 CONFIG, ABOUT, SPLIT, HISTORY = "config.toml", "run.json", "split.json", "history.json"
 LAST, MODEL = "last.pt", "model.safetensors"
+CLAIM, WAIT_FOR_LOADERS_S = ".training", 10.0
 RUNNING, INTERRUPTED, FAILED, STOPPED, FINISHED = (  # what `status` may be
     "running",
     "interrupted",
@@ -71,6 +75,31 @@ def remove_leftovers(run: Path) -> None:
     for name in (LAST, MODEL, HISTORY, ABOUT):
         for path in run.glob(f".*-{name}"):
             path.unlink(missing_ok=True)
+
+
+@contextmanager
+def claimed(run: Path) -> Iterator[None]:
+    """Hold the run while it is trained. Raises LunaError where another process of this machine does.
+
+    A process that was killed may have left loaders that hold it for some seconds more.
+    """
+    deadline = time.monotonic() + WAIT_FOR_LOADERS_S
+    while True:
+        with claiming(run / CLAIM) as is_ours:
+            if is_ours:
+                yield
+                return
+        if time.monotonic() > deadline:
+            raise LunaError(f"{run}: another process is training this run; wanted one at a time")
+        time.sleep(0.2)
+
+
+def is_claimed(run: Path) -> bool:
+    """Whether a process of this machine trains the run."""
+    if not (run / CLAIM).exists():
+        return False
+    with claiming(run / CLAIM) as is_ours:
+        return not is_ours
 
 
 def set_status(run: Path, status: str) -> None:

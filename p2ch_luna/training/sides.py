@@ -18,12 +18,13 @@ from p2ch_luna.training.stop import leave_signals_to_trainer
 from p2ch_luna.training.tasks import Task, make_samples
 from p2ch_luna.training.world import World
 
+VALIDATION_BATCH = 16  # samples at most: one process computes it in one piece
 VALIDATION_SEED = 20_000  # away from any training seed; the same samples in every epoch and run
 
 
 @dataclass(frozen=True, eq=False)
 class Sides:
-    """What trains and what validates; no patient does both."""
+    """What trains and what validates; nobody's nodules do both, a host without may be behind both."""
 
     train: Share
     validation: Share

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
@@ -28,7 +28,7 @@ _NOT_A_CHECKPOINT = (  # what torch.load may raise for any bytes
     struct.error,
     pickle.UnpicklingError,
 )
-_NUMBERS = ("epoch", "step", "step_in_epoch", "best", "best_epoch", "sums", "seconds", "history")
+_NUMBERS = ("epoch", "step", "step_in_epoch", "best", "best_epoch", "sums", "seconds", "history", "config")
 
 
 @dataclass(eq=False)
@@ -41,7 +41,7 @@ class State:
     model: nn.Module
     average: nn.Module | None  # of its weights over the steps; None: not kept
     optimizer: Optimizer
-    scheduler: LRScheduler
+    scheduler: LambdaLR
     scaler: GradScaler  # of float16's losses; does nothing in other precisions
     epoch: int = 0  # done
     step: int = 0  # done since the run began: TensorBoard's step
@@ -51,6 +51,8 @@ class State:
     sums: dict[str, float] = field(default_factory=dict)  # of the figures of this epoch's steps
     seconds: float = 0.0  # of training until now
     history: list[dict[str, Any]] = field(default_factory=list)  # an entry an epoch, see `run_dir`
+    config: str = ""  # the run's, as TOML: what is in its folder may have been edited since
+    skipped: int = 0  # steps running whose gradients float16 could not hold; not in a checkpoint
 
     @property
     def judged(self) -> nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +22,7 @@ from p2ch_luna.datasets.candidates import (
     PlaceCrops,
 )
 from p2ch_luna.datasets.collection import Share
+from p2ch_luna.datasets.data_check import drawn_from
 from p2ch_luna.datasets.patches import (
     CANDIDATE_SHIFT,
     NODULE_SHIFT,
@@ -34,15 +34,11 @@ from p2ch_luna.datasets.patches import (
 )
 from p2ch_luna.datasets.places import candidate_places, nodule_places
 from p2ch_luna.datasets.sampling import BalancedSampler
-from p2ch_luna.errors import LunaError
 from p2ch_luna.training import malignancy, nodule, segmentation
 from p2ch_luna.training.evaluation import Evaluation
 
 MOST_IMPLANTS = 3  # in a patch
 LARGEST_CUBE_SHIFT = 3  # voxels, of a cube that the classifier sees
-WITH_NODULES = {"nodules", "found_nodules", "implants", "cubes"}  # sources whose samples hold nodules
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -100,26 +96,9 @@ def make_samples(
     *,
     trains: bool,
 ) -> tuple[Dataset[Any], BalancedSampler]:
-    """A data set and what picks `n_samples` an epoch from it, each source by its share.
-
-    A source with a share but without an item is an error where it `trains`; validation does without it
-    and says so. Neither does without nodules.
-    """
-    side = "train" if trains else "validation"
+    """A data set and what picks `n_samples` an epoch from it, each source by its share, see `drawn_from`."""
     sources = task.sources(share)
-    wanted = sorted(name for name, part in sampling.items() if part > 0)
-    there = [name for name in wanted if len(sources[name])]
-    for name in sorted(set(wanted) - set(there)):
-        told = f"sampling.{name} = {sampling[name]:g}, but the data have no such sample in these folds"
-        if trains or not there:
-            raise LunaError(f"{side}: {told}; wanted data that have, or a share of 0")
-        log.warning("validation: %s; it does without", told)
-    if not WITH_NODULES & set(there):
-        raise LunaError(
-            f"{side}: no sample holds a nodule: sampling has shares of {', '.join(there)} alone here; "
-            f"wanted one of {', '.join(sorted(WITH_NODULES & sources.keys()))} as well, and nodules in "
-            f"data.{side}_folds"
-        )
+    there = drawn_from(sampling, {name: len(source) for name, source in sources.items()}, trains=trains)
     sampler = BalancedSampler(
         [len(sources[name]) for name in there], [sampling[name] for name in there], n_samples, seed
     )

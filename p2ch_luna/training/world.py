@@ -106,7 +106,11 @@ def join_world(device: torch.device) -> Iterator[World]:
         yield World(device, rank, size)
     except RuntimeError as error:
         if any(sign in str(error).lower() for sign in _LOST):
-            raise LunaError(f"process {rank} stops, as another has; that one's message tells why") from error
+            reason = str(error).strip().splitlines()[0]
+            raise LunaError(
+                f"process {rank}: the way to the other processes is lost: if one has stopped, its message "
+                f"tells why ({reason})"
+            ) from error
         raise
     dist.destroy_process_group()  # not after a failure: NCCL would wait for the others
 

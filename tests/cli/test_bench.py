@@ -51,3 +51,16 @@ def test_every_figure_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["a prepared scan, raw"] > 1.5 * found["a prepared scan, blosc2"]
     assert 0 <= found["training waits for data"] < 100
     assert len(figures) == 25
+
+
+def test_bench_train_prints_what_is_measured(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*_: object, steps: int, memory_steps: int) -> list[Figure]:
+        return [Figure(f"{steps} steps, {memory_steps} of them small", 2.0, "times", 3.0, at_least=True)]
+
+    monkeypatch.setattr("p2ch_luna.training.bench_train.measure", measured)
+    with pytest.raises(SystemExit) as done:
+        main(["bench", "train", "--device", "cpu", "--steps", "8", "--memory-steps", "10"])
+    assert not done.value.code
+    assert "| 8 steps, 10 of them small | 2 times | at least 3 (missed) |" in capsys.readouterr().out

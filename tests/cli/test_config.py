@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copy
 
 import pytest
 
@@ -11,9 +12,22 @@ from p2ch_luna.cli import main
 from p2ch_luna.config import load_config
 from p2ch_luna.findings import Nodule
 from p2ch_luna.io import write_nodules
+from p2ch_luna.models.checkpoint import bundled, card_path
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"
-MALIGNANCY = SMOKE.with_name("malignancy.toml")
+NODULE = SMOKE.with_name("nodule.toml")
+HOSTS = 'data.{}=["host.mha"]'
+NODULE_CHANGES = (
+    "lidc=",
+    "cubes=",
+    "cube_patients=",
+    "candidates=[]",
+    "hosts=[]",
+    "validation_hosts=[]",
+    "excluded=",
+)
+NODULE_SHARES = ("cubes=0", "candidates=0", "vessels=0")
+BUNDLED_WIDTHS = json.loads(card_path(bundled("segmentation")).read_bytes())["arguments"]["widths"]
 
 
 def luna(*arguments: object) -> int:
@@ -24,13 +38,14 @@ def luna(*arguments: object) -> int:
 
 @pytest.fixture
 def luna16(tmp_path: Path) -> Path:
-    """LUNA16's layout: two scans in subset 0, one in subset 1, one nodule."""
+    """LUNA16's layout: two scans in subset 0, one in subset 1, a nodule in each subset."""
     folder = tmp_path / "luna16"
     for number, uid in ((0, "1.2.840.2"), (0, "1.2.840.3"), (1, "1.2.840.4")):
         (folder / f"subset{number}").mkdir(parents=True, exist_ok=True)
         for suffix in ("mhd", "raw"):
             (folder / f"subset{number}" / f"{uid}.{suffix}").touch()
-    write_nodules(folder / "annotations.csv", [Nodule("1.2.840.2", (0.0, 0.0, 0.0), 9.0)])
+    nodules = [Nodule(uid, (0.0, 0.0, 0.0), 9.0) for uid in ("1.2.840.2", "1.2.840.4")]
+    write_nodules(folder / "annotations.csv", nodules)
     write_nodules(folder / "annotations_excluded.csv", [])
     return folder
 
@@ -65,7 +80,7 @@ def test_show_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_show_refuses_an_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
     assert luna("show", SMOKE, "--set", "loop.epoch=1") == 1
-    assert "unknown key loop.epoch; near are epochs" in capsys.readouterr().err
+    assert "unknown key loop.epoch; near is epochs" in capsys.readouterr().err
 
 
 def test_a_good_config_is_told_with_what_either_side_has(
@@ -96,7 +111,6 @@ def test_a_side_without_a_scan_is_told(config: Path, capsys: pytest.CaptureFixtu
         ("data.luna16", "gone", "data.luna16: gone"),
         ("data.hosts", '["gone.mha"]', "data.hosts: gone.mha"),
         ("data.excluded", "gone.csv", "data.excluded: gone.csv"),
-        ("start.init_from", "gone.safetensors", "start.init_from: gone.safetensors"),
     ],
 )
 def test_a_path_that_is_not_there_is_told_with_its_key(
@@ -115,17 +129,22 @@ def test_of_candidates_that_are_not_there_it_is_told_who_writes_them(
     )
 
 
-def test_a_classifiers_segmentation_is_looked_for(luna16: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    data = [
-        f"data.luna16={luna16}",
-        "data.lidc=",
-        "data.excluded=",
-        "data.hosts=[]",
-        "data.validation_hosts=[]",
-    ]
-    changes = [*data, "start.init_from=", "start.new=[]", "start.frozen=[]", "validation.segmentation=gone"]
-    assert luna("check", MALIGNANCY, *(f"--set={change}" for change in changes)) == 1
-    assert "validation.segmentation: gone: no such file or folder\n" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("segmentation", "told"),
+    [
+        ("gone", "validation.segmentation: gone: "),
+        (bundled("nodule"), "holds a nodule_classifier; wanted a segmentation_unet"),
+    ],
+)
+def test_a_classifiers_segmentation_is_looked_at(
+    luna16: Path, capsys: pytest.CaptureFixture[str], segmentation: Path | str, told: str
+) -> None:
+    changes = [f"data.{change}" for change in NODULE_CHANGES] + [f"sampling.{x}" for x in NODULE_SHARES]
+    changes += [f"data.luna16={luna16}", "data.train_folds=[0]", "data.validation_folds=[1]"]
+    sets = [f"--set={change}" for change in changes]
+    assert luna("check", NODULE, *sets) == 0
+    assert luna("check", NODULE, *sets, f"--set=validation.segmentation={segmentation}") == 1
+    assert told in capsys.readouterr().err
 
 
 def test_a_run_without_a_model_is_told(
@@ -140,8 +159,60 @@ def test_a_run_without_a_model_is_told(
 
 def test_a_run_with_a_model_passes(config: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "model.safetensors").touch()
-    assert luna("check", config, "--set", f"start.init_from={tmp_path / 'run'}") == 0
+    for suffix in (".safetensors", ".json"):
+        copy(bundled("segmentation").with_suffix(suffix), tmp_path / "run" / f"model{suffix}")
+    sets = (f"start.init_from={tmp_path / 'run'}", f"model.widths={BUNDLED_WIDTHS}")
+    assert luna("check", config, *(f"--set={change}" for change in sets)) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["start.init_from=gone.safetensors"], "start.init_from: gone.safetensors: no such file; wanted"),
+        ([f"start.init_from={bundled('nodule')}"], "holds a nodule_classifier; wanted a segmentation_unet"),
+        ([f"start.init_from={bundled('segmentation')}", "model.widths=[4, 8]"], ", as [model] says"),
+        (
+            [f"start.init_from={bundled('segmentation')}", 'start.frozen=["stemm"]'],
+            "start.frozen: the network has no part 'stemm'",
+        ),
+    ],
+)
+def test_a_network_that_cannot_begin_so_is_told(
+    config: Path, capsys: pytest.CaptureFixture[str], changes: list[str], told: str
+) -> None:
+    assert luna("check", config, *(f"--set={change}" for change in changes)) == 1
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["sampling.cubes=0.5"], "train: sampling.cubes = 0.5, but the data have no such sample"),
+        (["sampling.implants=0"], "train: no sample holds a nodule"),
+        (
+            ["data.luna16=", HOSTS.format("hosts"), HOSTS.format("validation_hosts")],
+            "train: sampling.implants =",
+        ),
+        (["data.train_folds=[]", HOSTS.format("hosts")], "train: sampling.implants = 0.8, but"),
+        (
+            ["data.validation_folds=[]", HOSTS.format("validation_hosts")],
+            "validation: no sample holds a nodule",
+        ),
+    ],
+    ids=["share of none", "no nodules asked for", "no nodules there", "no train fold", "no validation fold"],
+)
+def test_samples_that_cannot_be_drawn_are_told(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: list[str],
+    told: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("host.mha").touch()
+    assert luna("check", config, *(f"--set={change}" for change in changes)) == 1
+    assert f"luna: error: {config}: {told}" in capsys.readouterr().err
 
 
 def test_every_config_is_checked_and_one_problem_is_enough_to_fail(

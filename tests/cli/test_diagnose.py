@@ -139,18 +139,28 @@ def test_an_output_that_cannot_be_written_is_told_first(
     assert "cannot be written" in err.splitlines()[-1]
 
 
-def test_a_scan_that_is_not_there_is_told_before_missing_weights(luna: Luna, tmp_path: Path) -> None:
-    none = tmp_path / "none.safetensors"
-    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out", "--segmentation", none)
+@pytest.mark.parametrize("stage", ["segmentation", "classifier", "malignancy"])
+def test_missing_weights_are_told_before_the_scan_is_read(luna: Luna, tmp_path: Path, stage: str) -> None:
+    none = tmp_path / "none"
+    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out", f"--{stage}", none)
+    assert code == 1
+    assert err == f"luna: error: {none}: no such file; wanted a model (.safetensors) or a run's folder\n"
+
+
+def test_a_scan_that_is_not_there_is_told_before_damaged_weights(luna: Luna, tmp_path: Path) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.touch()
+    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out", "--segmentation", damaged)
     assert code == 1
     assert "none.mha: not there" in err.splitlines()[-1]
 
 
-def test_an_output_that_cannot_be_written_is_told_before_missing_weights(
+def test_an_output_that_cannot_be_written_is_told_before_damaged_weights(
     luna: Luna, scan: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    code, _, err = luna(scan, "-o", tmp_path / "file", "--segmentation", tmp_path / "none.safetensors")
+    (tmp_path / "damaged.safetensors").touch()
+    code, _, err = luna(scan, "-o", tmp_path / "file", "--segmentation", tmp_path / "damaged.safetensors")
     assert code == 1
     assert "cannot be written" in err.splitlines()[-1]
 
@@ -200,8 +210,8 @@ def test_weights_of_ones_own_are_used(luna: Luna, scan: Path, tmp_path: Path) ->
             metrics={},
             software="test",
         )
-        save_model(tmp_path / f"{task}.safetensors", networks[name](**arguments), card)
-        weights += [f"--{task}", tmp_path / f"{task}.safetensors"]
+        save_model(tmp_path / task / "model.safetensors", networks[name](**arguments), card)
+        weights += [f"--{task}", tmp_path / task]  # as the folder of a run
     code, out, _ = luna(scan, "-o", tmp_path / "out", *weights, "--device", "cpu", "--threads", 1, "--json")
     assert code == 0
     builders = {model["stage"]: model["card"]["builder"] for model in json.loads(out)["models"]}

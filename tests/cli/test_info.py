@@ -168,6 +168,7 @@ def test_a_model(facts: Callable[[Path], dict[str, Any]]) -> None:
     assert (found["kind"], found["network"]) == ("model", "nodule_classifier")
     assert found["split"]["train"] > 100
     assert found["metrics"]["nodule_auc"] > 0.5
+    assert (found["best_epoch"], "epoch" in found["metrics"]) == (7, False)
 
 
 def test_a_model_that_does_not_fit_its_card(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -212,8 +213,24 @@ def test_the_whole_config_of_a_run(facts: Callable[[Path], dict[str, Any]], run:
 
 def test_a_run_in_words(info: Info, run: Path) -> None:
     lines = info(run).splitlines()
-    assert lines[0] == "kind      training run"
-    assert "epochs    0 of 2" in lines
+    assert lines[0] == "kind        training run"
+    assert "epochs      0 of 2" in lines
+    assert "best epoch  none" in lines
+
+
+def test_the_settings_of_a_run_are_told_one_a_line(info: Info, run: Path) -> None:
+    lines = [line.strip() for line in info(run).splitlines()]
+    assert {"optim.lr = 0.5", "model.window_hu = [-1000, 400]", "compute.compile = false"} <= set(lines)
+    assert not [line for line in lines if line.startswith("data.luna16")]  # it is empty
+
+
+def test_a_long_list_of_a_runs_settings_is_told_one_entry_a_line(info: Info, run: Path) -> None:
+    lines = [line.strip() for line in info(run).splitlines()]
+    assert lines[lines.index("data.credits = [") + 1].startswith("'LIDC-IDRI nodules: ")
+
+
+def test_numbers_in_a_table_are_no_size(info: Info) -> None:
+    assert "window_hu: [-1000, 400]\n" in info(bundled("nodule"))
 
 
 def test_a_run_without_its_own_words(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -227,8 +244,10 @@ def test_nothing_there(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 def test_an_empty_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     error = error_of(capsys, tmp_path)
-    assert "no scan in it" in error
-    assert "expected a scan" in error
+    assert error == (
+        f"luna: error: {tmp_path}: no scan, run or cache in it (no DICOM images in this folder); "
+        "expected one of these\n"
+    )
 
 
 def test_a_file_of_another_kind(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,6 +19,7 @@ from p2ch_luna.io import read_candidates, write_ct, write_nodules
 from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.models.checkpoint import ModelCard, bundled, save_model
 from p2ch_luna.models.unet import SegmentationUNet
+from p2ch_luna.training.lineage import BEFORE
 
 SMOKE = Path(__file__).parents[2] / "configs" / "smoke.toml"
 OF_0332 = (  # two scans of one patient, LIDC-IDRI-0332
@@ -163,7 +164,7 @@ def test_the_first_run_searches_what_no_run_trained_on(
     assert found() == []
 
 
-@pytest.mark.parametrize("kind", ["train", "train scans", "train hosts"])
+@pytest.mark.parametrize("kind", ["train", "train scans", "train hosts", *BEFORE])
 def test_a_run_does_not_search_what_it_trained_on(
     mine: Mine, run: Run, found: Callable[[], list[str]], kind: str
 ) -> None:
@@ -272,6 +273,15 @@ def test_a_run_that_is_not_there_is_named(
 ) -> None:
     assert mine(tmp_path / "none") == 1
     assert "none: not there; wanted a run's folder" in capsys.readouterr().err
+
+
+def test_a_network_that_proposes_nothing_is_warned_of(
+    mine: Mine, run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert mine(run(logit=NOWHERE)) == 0
+    told = capsys.readouterr()
+    assert "out.csv: no candidate in it; luna train wants some where sampling.candidates" in told.err
+    assert told.out.startswith("0 candidates written to ")
 
 
 # what goes wrong before

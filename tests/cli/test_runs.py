@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from p2ch_luna.cli import main
+from p2ch_luna.training.run_dir import claimed
 
 Make = Callable[..., Path]
 List = Callable[..., tuple[list[str], str]]
@@ -73,7 +74,7 @@ def names(lines: Sequence[str]) -> list[str]:
 def test_a_run_is_a_line(make: Make, listed: List) -> None:
     make("a", epoch(1, 0.5, sensitivity=0.25), epoch(2, 1.5, sensitivity=0.5), status="finished")
     heading, line = listed()[0]
-    assert heading.split() == ["run", "task", "status", "epochs", "best", "hours"]
+    assert heading.split() == ["run", "task", "status", "epochs", "best", "time"]
     assert line.split("  ") == [
         "a",
         "",
@@ -82,7 +83,7 @@ def test_a_run_is_a_line(make: Make, listed: List) -> None:
         "2/11",
         "",
         "sensitivity 0.500 (epoch 2)",
-        "1.5",
+        "1.5 h",
     ]
 
 
@@ -120,13 +121,18 @@ def test_other_key_metrics_have_a_column_where_a_run_has_them(make: Make, listed
     make("a", epoch(1, sensitivity=0.5, dice=0.7, cpm=0.4))
     make("b", epoch(1, nodule_auc=0.9), best_by="nodule_auc", task="nodule")
     heading, *lines = listed()[0]
-    assert heading.split() == ["run", "task", "status", "epochs", "best", "cpm", "dice", "hours"]
-    assert sorted(line.split()[-3:-1] for line in lines) == [["-", "-"], ["0.400", "0.700"]]
+    assert heading.split() == ["run", "task", "status", "epochs", "best", "cpm", "dice", "time"]
+    assert sorted(line.split()[-4:-2] for line in lines) == [["-", "-"], ["0.400", "0.700"]]
 
 
 def test_a_run_without_an_epoch_has_no_best(make: Make, listed: List) -> None:
     make("a")
-    assert listed()[0][1].split() == ["a", "segmentation", "running", "0/11", "sensitivity", "-", "0.0"]
+    assert listed()[0][1].split() == ["a", "segmentation", "killed", "0/11", "sensitivity", "-", "0", "s"]
+
+
+def test_a_run_that_a_process_trains_is_running(make: Make, listed: List) -> None:
+    with claimed(make("a")):
+        assert listed()[0][1].split()[2] == "running"
 
 
 def test_by_shows_that_metric_and_puts_the_best_first(make: Make, listed: List) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from p2ch_luna.cli import main
 from p2ch_luna.config import as_toml, load_config
 from p2ch_luna.errors import LunaError
+from p2ch_luna.models.checkpoint import bundled
 from p2ch_luna.training import run_dir
 from p2ch_luna.training.stop import Interrupted
 
@@ -21,6 +23,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:Unable to enable fault handler")
 @pytest.fixture
 def smoke() -> Path:
     return Path(__file__).parents[2] / "configs" / "smoke.toml"
+
+
+@pytest.fixture
+def nodule(smoke: Path) -> Path:
+    return smoke.with_name("nodule.toml")
 
 
 @pytest.fixture
@@ -103,7 +110,7 @@ def test_a_wrong_key_stops_before_any_data_is_read(
     smoke: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert code_of("train", smoke, "--set", "loop.epoch=1", "--runs", tmp_path / "runs") == 1
-    assert "unknown key loop.epoch; near are epochs" in capsys.readouterr().err
+    assert "unknown key loop.epoch; near is epochs" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
 
 
@@ -123,6 +130,31 @@ def test_fp16_on_the_cpu_leaves_no_folder(
     )
     assert "compute.precision = 'fp16' on cpu" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_segmentation_that_is_not_there_stops_before_any_data_is_read(
+    nodule: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = code_of("train", nodule, "--set", "validation.segmentation=gone", "--runs", tmp_path)
+    assert code == 1
+    assert "validation.segmentation: gone: no such file; wanted" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_whole_scans_no_segmentation_is_read(
+    nodule: Path, tmp_path: Path, fitted: list[dict[str, Any]]
+) -> None:
+    changes = ("validation.segmentation=gone", "validation.scans=0")
+    assert code_of("train", nodule, *(p for c in changes for p in ("--set", c)), "--runs", tmp_path) == 0
+    assert len(fitted) == 1
+
+
+def test_a_run_may_be_what_proposes(nodule: Path, tmp_path: Path, fitted: list[dict[str, Any]]) -> None:
+    for file in (bundled("segmentation"), bundled("segmentation").with_suffix(".json")):
+        shutil.copy(file, tmp_path / f"model{file.suffix}")
+    change = f"validation.segmentation={tmp_path}"
+    assert code_of("train", nodule, "--set", change, "--runs", tmp_path / "runs") == 0
+    assert len(fitted) == 1
 
 
 def test_a_device_that_is_absent_stops_before_a_folder_is_made(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from p2ch_luna.config import as_toml, load_config
+from p2ch_luna.config import NoduleRun, as_toml, load_config
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -44,6 +44,14 @@ def test_its_tables_are_in_the_order_of_the_model(path: Path) -> None:
 def test_bundled_networks_do_not_train_on_the_test_third(path: Path) -> None:
     data = load_config(path).data
     assert data.luna16 or not {7, 8, 9} & {*data.train_folds, *data.validation_folds}
+
+
+def test_nothing_bundled_proposes_in_luna16() -> None:
+    """It trained on patients of LUNA16, whatever their subset."""
+    own = [load_config(path) for path in CONFIGS if load_config(path).data.luna16]
+    proposers = [config.validation.segmentation for config in own if isinstance(config, NoduleRun)]
+    assert proposers
+    assert all(proposers)
 
 
 def model_of(name: str) -> dict[str, Any]:

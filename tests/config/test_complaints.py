@@ -24,12 +24,12 @@ def told_of(tables: dict[str, Any]) -> str:
 
 def test_a_misspelt_key_names_the_right_one(tables: dict[str, Any]) -> None:
     tables["loop"]["epoch"] = 1
-    assert told_of(tables) == "a.toml: unknown key loop.epoch; near are epochs"
+    assert told_of(tables) == "a.toml: unknown key loop.epoch; near is epochs"
 
 
 def test_a_misspelt_key_is_told_before_the_one_that_is_missing_for_it(tables: dict[str, Any]) -> None:
     tables["loop"]["epoch"] = tables["loop"].pop("epochs")
-    assert told_of(tables) == "a.toml: unknown key loop.epoch; near are epochs"
+    assert told_of(tables) == "a.toml: unknown key loop.epoch; near is epochs"
 
 
 def test_a_key_like_none_is_told_with_those_of_its_table(tables: dict[str, Any]) -> None:
@@ -41,17 +41,17 @@ def test_a_key_like_none_is_told_with_those_of_its_table(tables: dict[str, Any])
 
 def test_a_key_of_another_table_names_its_place(tables: dict[str, Any]) -> None:
     tables["loop"]["lr"] = 1
-    assert told_of(tables) == "a.toml: unknown key loop.lr; near are optim.lr"
+    assert told_of(tables) == "a.toml: unknown key loop.lr; near is optim.lr"
 
 
 def test_a_key_outside_its_table_names_its_place(tables: dict[str, Any]) -> None:
     tables["epochs"] = 1
-    assert told_of(tables) == "a.toml: unknown key epochs; near are loop.epochs"
+    assert told_of(tables) == "a.toml: unknown key epochs; near is loop.epochs"
 
 
 def test_a_misspelt_table_names_the_right_one(tables: dict[str, Any]) -> None:
     tables["optimm"] = tables.pop("optim")
-    assert told_of(tables) == "a.toml: unknown key optimm; near are optim"
+    assert told_of(tables) == "a.toml: unknown key optimm; near is optim"
 
 
 @pytest.mark.parametrize(
@@ -90,6 +90,22 @@ def test_the_list_is_shown_where_one_of_its_values_is_wrong(tables: dict[str, An
 @pytest.mark.parametrize(("value", "text"), [(True, "true"), (1e-4, "0.0001"), ("a", "'a'"), ([1], "[1]")])
 def test_a_value_is_shown_as_it_is_written(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_a_list_that_is_too_short_is_there(tables: dict[str, Any]) -> None:
+    tables["data"]["shape_irc"] = [32, 32]
+    assert told_of(tables).startswith("a.toml: data.shape_irc = [32, 32]: wanted 3 multiples of 16")
+
+
+def test_a_whole_number_with_a_point_is_told_without(tables: dict[str, Any]) -> None:
+    tables["loop"]["epochs"] = 1e1
+    assert told_of(tables) == "a.toml: loop.epochs = 10.0: wanted a whole number of at least 1, as 10"
+
+
+@pytest.mark.parametrize("value", [-3.0, 2.5, float("inf")])
+def test_a_number_that_would_not_do_either_is_no_example(tables: dict[str, Any], value: float) -> None:
+    tables["loop"]["epochs"] = value
+    assert told_of(tables) == f"a.toml: loop.epochs = {value}: wanted a whole number of at least 1"
 
 
 def test_a_long_value_is_cut(tables: dict[str, Any]) -> None:

@@ -25,9 +25,17 @@ def test_an_unknown_task_is_told_with_those_there_are(smoke: Path) -> None:
     assert told_of(smoke, "task=[1]") == f"task = [1]: {wanted}"
 
 
-def test_a_table_of_another_task_is_told_by_its_first_strange_key(smoke: Path, nodule: Path) -> None:
+def test_a_strange_key_or_two_are_told_by_the_first(smoke: Path, nodule: Path) -> None:
     assert told_of(smoke, "sampling.vessels=1").startswith("unknown key sampling.vessels; ")
-    assert told_of(nodule, "task=segmentation").startswith("unknown key sampling.found_nodules; ")
+    assert told_of(nodule, "model.depth=1").startswith("unknown key model.depth; ")
+
+
+def test_a_config_of_another_task_is_told_as_such(smoke: Path, nodule: Path) -> None:
+    assert told_of(smoke, "task=nodule") == (
+        "task = 'nodule', but [sampling], [model], [loss] are those of 'segmentation'; "
+        "wanted tables of the task"
+    )
+    assert "are those of 'nodule' or 'malignancy'; wanted" in told_of(nodule, "task=segmentation")
 
 
 def test_a_network_of_another_task_is_refused(smoke: Path) -> None:
@@ -65,6 +73,13 @@ def test_a_metric_that_is_better_low_does_not_pick_the_best_epoch(malignancy: Pa
 def test_cpm_needs_whole_scans(smoke: Path) -> None:
     assert told_of(smoke, "loop.best_by=cpm", "validation.scans=0") == (
         "loop.best_by = 'cpm' with validation.scans = 0; wanted scans"
+    )
+
+
+def test_malignancy_searches_no_whole_scans(malignancy: Path) -> None:
+    assert told_of(malignancy, "validation.scans=1") == (
+        "validation.scans = 1: task 'malignancy' wants 0: "
+        "its network forgets what is no nodule, so it cannot search whole scans"
     )
 
 

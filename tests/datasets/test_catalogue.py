@@ -205,6 +205,15 @@ def test_a_uid_in_two_subsets_is_used_from_neither(tmp_path: Path) -> None:
     )
 
 
+def test_of_a_uid_at_many_places_three_are_named(tmp_path: Path) -> None:
+    for folder in "abcde":
+        unpacked(tmp_path / folder, "1.1")
+    assert problem(tmp_path)[1:] == (
+        "a/1.1.mhd and b/1.1.mhd and c/1.1.mhd … and 2 more",
+        "the same series uid at 5 places; expected one: none is used",
+    )
+
+
 def test_a_uid_in_two_files_is_used_from_neither(tmp_path: Path) -> None:
     unpacked(tmp_path, "1.1")
     (tmp_path / "1.1.nrrd").write_bytes(b"")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from p2ch_luna.metrics.binary import at_threshold, roc_auc, roc_curve
+from p2ch_luna.metrics.binary import at_threshold, average_precision, roc_auc, roc_curve
 
 
 def test_perfect_order_is_1() -> None:
@@ -104,3 +104,37 @@ def test_with_nobody_called_only_precision_is_undefined() -> None:
 
 def test_f1_of_nothing_is_undefined() -> None:
     assert math.isnan(at_threshold([], [], 0.5).f1)
+
+
+def test_average_precision_is_the_precision_at_each_positive() -> None:
+    # positives are the 1st, 3rd and 4th: precision 1, 2/3 and 3/4
+    found = average_precision([1, 0, 1, 1, 0], [0.9, 0.8, 0.7, 0.6, 0.5])
+    assert found == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)
+
+
+def test_tied_scores_are_one_step_of_the_precision() -> None:
+    # one positive alone, then two of four at once: 3 hits of 5
+    assert average_precision([1, 1, 1, 0, 0], [0.9, 0.5, 0.5, 0.5, 0.5]) == pytest.approx((1 + 2 * 3 / 5) / 3)
+
+
+def test_equal_scores_have_the_share_of_positives_as_precision() -> None:
+    assert average_precision([1, 0, 0, 0], [0.5] * 4) == 0.25
+
+
+def test_the_order_of_samples_does_not_change_the_average_precision() -> None:
+    rng = np.random.default_rng(2)
+    is_positive, score, order = rng.random(60) < 0.3, rng.integers(0, 9, 60), rng.permutation(60)
+    assert average_precision(is_positive, score) == average_precision(is_positive[order], score[order])
+
+
+def test_a_perfect_order_has_precision_throughout() -> None:
+    assert average_precision([0, 0, 1, 1], [0.1, 0.2, 0.3, 0.4]) == 1.0
+
+
+def test_positives_alone_have_precision_throughout() -> None:
+    assert average_precision([1, 1], [0.1, 0.2]) == 1.0
+
+
+@pytest.mark.parametrize("is_positive", [[0, 0], []])
+def test_without_a_positive_there_is_no_average_precision(is_positive: list[int]) -> None:
+    assert math.isnan(average_precision(is_positive, [0.5] * len(is_positive)))

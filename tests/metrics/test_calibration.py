@@ -3,7 +3,13 @@ import math
 import numpy as np
 import pytest
 
-from p2ch_luna.metrics.calibration import brier, calibration
+from p2ch_luna.metrics.calibration import (
+    TEMPERATURES,
+    brier,
+    calibration,
+    fit_temperature,
+    with_temperature,
+)
 
 
 def test_a_bin_holds_its_mean_its_share_of_positives_and_its_size() -> None:
@@ -49,3 +55,87 @@ def test_brier_of_no_samples_is_undefined() -> None:
 def test_what_is_no_probability_is_refused(probability: float) -> None:
     with pytest.raises(ValueError, match=rf"in \[0, 1\], got {probability}"):
         calibration([0, 1], [0.5, probability])
+
+
+def test_the_temperature_makes_what_is_said_what_comes_true() -> None:
+    # of four samples at logit 2 three are positive: probability 3/4, whose logit is log 3
+    assert fit_temperature([1, 1, 1, 0], [2.0] * 4) == pytest.approx(2 / math.log(3), rel=1e-6)
+
+
+def test_positives_and_negatives_are_fitted_alike() -> None:
+    assert fit_temperature([0, 0, 0, 1], [-2.0] * 4) == pytest.approx(2 / math.log(3), rel=1e-6)
+
+
+def test_the_temperature_of_a_model_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    logit = rng.normal(0, 2, 20000)
+    is_positive = rng.random(20000) < 1 / (1 + np.exp(-logit))
+    assert fit_temperature(is_positive, 3 * logit) == pytest.approx(3, rel=0.05)
+
+
+def test_no_other_temperature_has_a_lower_loss() -> None:
+    rng = np.random.default_rng(1)
+    logit = rng.normal(0, 3, 200)
+    is_positive = rng.random(200) < 1 / (1 + np.exp(-logit / 2))
+
+    def loss(temperature: float) -> float:
+        said = 1 / (1 + np.exp(-logit / temperature))
+        return float(-np.log(np.where(is_positive, said, 1 - said)).mean())
+
+    best = loss(fit_temperature(is_positive, logit))
+    assert best <= min(loss(t) for t in np.geomspace(0.5, 50, 500))
+
+
+def test_a_fitted_temperature_needs_no_second_one() -> None:
+    rng = np.random.default_rng(2)
+    logit = rng.normal(0, 3, 200)
+    is_positive = rng.random(200) < 1 / (1 + np.exp(-logit / 2))
+    temperature = fit_temperature(is_positive, logit)
+    assert fit_temperature(is_positive, logit / temperature) == pytest.approx(1, rel=1e-6)
+
+
+def test_signs_that_are_all_right_are_as_cold_as_can_be() -> None:
+    assert fit_temperature([1, 0, 1], [0.5, -2.0, 3.0]) == TEMPERATURES[0]
+
+
+def test_signs_that_are_all_wrong_are_as_hot_as_can_be() -> None:
+    assert fit_temperature([1, 0, 1], [-0.5, 2.0, -3.0]) == TEMPERATURES[1]
+
+
+def test_a_coin_that_is_called_both_ways_is_as_hot_as_can_be() -> None:
+    assert fit_temperature([1, 0], [2.0, 2.0]) == TEMPERATURES[1]
+
+
+@pytest.mark.parametrize(("is_positive", "logit"), [([], []), ([0, 1, 1], [0.0, 0.0, 0.0])])
+def test_where_no_temperature_changes_anything_it_is_1(is_positive: list[int], logit: list[float]) -> None:
+    assert fit_temperature(is_positive, logit) == 1.0
+
+
+def test_huge_logits_give_a_finite_temperature() -> None:
+    assert fit_temperature([1, 1, 1, 0], [20.0] * 4) == pytest.approx(20 / math.log(3), rel=1e-6)
+
+
+def test_infinite_logits_are_refused() -> None:
+    with pytest.raises(ValueError, match="logits must be finite, got inf"):
+        fit_temperature([0, 1], [0.5, math.inf])
+
+
+def test_a_temperature_divides_the_logit() -> None:
+    # odds of 9 and of 1/9; at a temperature of 2 those of their roots
+    np.testing.assert_allclose(with_temperature([0.9, 0.1], 2.0), [0.75, 0.25])
+
+
+def test_no_temperature_changes_what_is_certain_or_even() -> None:
+    np.testing.assert_array_equal(with_temperature([[0, 0.5, 1]], 7.0), [[0, 0.5, 1]])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.inf, math.nan])
+def test_an_impossible_temperature_is_refused(temperature: float) -> None:
+    with pytest.raises(ValueError, match="above 0 and finite"):
+        with_temperature([0.5], temperature)
+
+
+@pytest.mark.parametrize("probability", [-0.25, 1.5, math.nan])
+def test_a_temperature_of_what_is_no_probability_is_refused(probability: float) -> None:
+    with pytest.raises(ValueError, match=rf"in \[0, 1\], got {probability}"):
+        with_temperature([0.5, probability], 2.0)

@@ -7,6 +7,7 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule, Point
+from p2ch_luna.metrics.froc import froc
 from p2ch_luna.metrics.matching import Outcome, score_detections, strongest
 
 MISSED = -np.inf
@@ -105,6 +106,37 @@ def test_of_nodules_keeps_all_false_positives() -> None:
     assert outcome.of_nodules(np.array([False, True])).false_score.tolist() == [0.5]
 
 
+def test_nodules_know_their_number_in_the_list() -> None:
+    nodules = [nodule(0, scan="1.2"), nodule(0, scan="9.9"), nodule(0, scan="1.0"), nodule(50, scan="1.2")]
+    assert score(nodules, [], scans=("1.0", "1.2")).nodule_index.tolist() == [2, 0, 3]
+
+
+def test_a_nodule_knows_its_best_mark() -> None:
+    outcome = score([nodule(0), nodule(90)], [mark(40, 0.9), mark(1, 0.2), mark(-1, 0.9), mark(2, 0.4)])
+    assert outcome.nodule_mark.tolist() == [2, -1]
+
+
+def test_of_equal_marks_the_first_is_named() -> None:
+    assert score([nodule(0)], [mark(40, 0.5), mark(3, 0.5), mark(0, 0.5)]).nodule_mark.tolist() == [1]
+
+
+def test_false_positives_know_their_mark() -> None:
+    marks = [mark(40, 0.1, "1.2"), mark(0, 0.9, "1.1"), mark(50, 0.2, "1.1"), mark(60, 0.3, "1.2")]
+    outcome = score([nodule(0)], marks, scans=("1.1", "1.2"))
+    assert outcome.false_mark.tolist() == [2, 0, 3]
+
+
+def test_numbers_hold_where_marks_go_beyond_the_limit() -> None:
+    marks = [mark(500 + i, 0.1) for i in range(100)] + [mark(500, 0.9), mark(0, 0.8)]
+    outcome = score([nodule(0)], marks)
+    assert (outcome.nodule_mark.tolist(), outcome.false_mark.tolist()) == ([101], [100])
+
+
+def test_of_nodules_keeps_their_numbers() -> None:
+    outcome = score([nodule(0), nodule(90)], [mark(50), mark(90)]).of_nodules(np.array([False, True]))
+    assert (outcome.nodule_index.tolist(), outcome.nodule_mark.tolist()) == ([1], [1])
+
+
 def test_a_hundred_marks_all_count() -> None:
     assert strongest(np.full(100, 0.5)).sum() == 100
 
@@ -142,6 +174,44 @@ def test_a_scan_listed_twice_is_an_error() -> None:
         score([nodule(0)], [], scans=("1.1", "1.2", "1.1"))
 
 
-def test_a_score_that_is_no_number_is_an_error() -> None:
-    with pytest.raises(LunaError, match=r"1\.1: score nan"):
-        score([nodule(0)], [mark(0, float("nan"))])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_score_that_is_no_number_is_an_error(value: float) -> None:
+    with pytest.raises(LunaError, match=rf"detections: 1\.1: score {value}"):
+        score([nodule(0)], [mark(0), mark(0, value)])
+
+
+def test_a_place_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(LunaError, match=r"detections: 1\.1: score 0\.5 at \(nan"):
+        score([nodule(0)], [mark(float("nan"))])
+
+
+def test_a_nodule_without_a_size_is_an_error() -> None:
+    with pytest.raises(LunaError, match=r"nodules: 1\.1: diameter nan"):
+        score([nodule(0, diameter_mm=float("nan"))], [])
+
+
+def test_an_excluded_finding_without_a_place_is_an_error() -> None:
+    with pytest.raises(LunaError, match=r"excluded findings: 1\.1: diameter 10\.0 at \(inf"):
+        score([], [], excluded=[nodule(float("inf"))])
+
+
+def test_a_score_above_1_is_a_score() -> None:
+    assert score([nodule(0)], [mark(0, 7.0)]).nodule_score.tolist() == [7.0]
+
+
+def test_without_marks_every_nodule_is_missed() -> None:
+    assert score([nodule(0), nodule(50)], []).nodule_score.tolist() == [MISSED, MISSED]
+
+
+def test_without_marks_the_score_is_0() -> None:
+    assert froc(score([nodule(0), nodule(50)], [])).cpm == 0.0
+
+
+def test_without_nodules_there_is_no_score() -> None:
+    with pytest.raises(LunaError, match=r"no nodule in 1 scan"):
+        froc(score([], [mark(0)]))
+
+
+def test_nodules_on_other_scans_alone_give_no_score() -> None:
+    with pytest.raises(LunaError, match=r"no nodule in 1 scan"):
+        froc(score([nodule(0, scan="9.9")], [mark(0)]))

@@ -6,7 +6,8 @@ import torch
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.models.build import build_model
-from p2ch_luna.models.checkpoint import ModelCard, card_path, load_model, save_model
+from p2ch_luna.models.checkpoint import ModelCard, card_path, load_model, save_model, weights_at
+from p2ch_luna.training.run_dir import MODEL
 
 ARGUMENTS = {"widths": [4, 8, 8, 8], "window_hu": [-900.0, 300.0]}
 
@@ -74,6 +75,23 @@ def test_a_card_that_is_not_one_is_refused(weights: Path) -> None:
     card_path(weights).write_text('{"builder": 3}')
     with pytest.raises(LunaError, match=r"model.json: not a model card: builder"):
         load_model(weights)
+
+
+def test_a_model_is_found_by_its_file_or_the_folder_of_its_run(weights: Path) -> None:
+    assert weights.name == MODEL
+    assert (weights_at(weights), weights_at(weights.parent)) == (weights, weights)
+
+
+def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        LunaError, match=r"none: no such file; wanted a model \(.safetensors\) or a run's folder"
+    ):
+        weights_at(tmp_path / "none")
+
+
+def test_a_run_without_an_epoch_has_no_model(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r": no model.safetensors in it; wanted .* a run with an epoch done"):
+        weights_at(tmp_path)
 
 
 def test_an_unknown_builder_names_those_there_are() -> None:

@@ -18,8 +18,8 @@ from p2ch_luna.io import write_candidates, write_ct, write_nodules
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.training import run_dir
-from p2ch_luna.training.epochs import Listener
 from p2ch_luna.training.fit import fit
+from p2ch_luna.training.plan import Listener
 from p2ch_luna.training.whole_scans import Find
 from p2ch_luna.training.world import World
 
@@ -162,7 +162,10 @@ def _plain(task: str, chests: Path) -> dict[str, Any]:
             "precision": "fp32", "channels_last": True, "compile": False, "sync_batch_norm": False,
             "profile_steps": 0,
         },
-        "validation": {"samples": 16, "scans": 1, **({} if is_segmentation else {"segmentation": ""})},
+        "validation": {
+            "samples": 16, "scans": int(task != "malignancy"),
+            **({} if is_segmentation else {"segmentation": ""}),
+        },
         "loss": LOSS[task],
     }  # fmt: skip
 

@@ -30,6 +30,7 @@ TRAIN = {
     "train/loss", "train/lr", "train/gradient_norm", "train/samples_per_second", "train/waiting_share",
     "train/memory_mb",
 }  # fmt: skip
+SPEED = {"train/samples_per_second", "train/waiting_share"}  # none of an epoch without a step left
 SCANS = {"scans/cpm", "scans/sensitivity_at_1_fp", "scans/sensitivity_at_4_fp"}
 PICTURES = {
     "validation/hits", "validation/misses", "validation/worst false positives", "validation/roc",
@@ -113,6 +114,19 @@ def test_the_live_loss_is_the_mean_over_an_epoch(segmentation: EventAccumulator)
     assert [np.mean(live[:3]), np.mean(live[3:])] == pytest.approx(epochs, rel=1e-5)
 
 
+def test_learning_rates_are_those_of_the_steps_taken(segmentation: EventAccumulator) -> None:
+    # 6 steps: a rise over 2, then a half cosine over 4; of an epoch the last is told
+    rates = 3e-2 * np.array([0.5, 1.0, 1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2])
+    assert [event.value for event in segmentation.Scalars("steps/lr")] == pytest.approx(rates, rel=1e-5)
+    assert [event.value for event in segmentation.Scalars("train/lr")] == pytest.approx(
+        rates[[2, 5]], rel=1e-5
+    )
+
+
+def test_short_epochs_have_a_live_point_each(segmentation_run: Path) -> None:
+    assert [event.step for event in events(segmentation_run).Scalars("steps/loss")] == [3, 6]
+
+
 def test_settings_and_final_metrics_compare_runs(segmentation: EventAccumulator) -> None:
     data = segmentation.summary_metadata["_hparams_/session_start_info"].plugin_data.content
     settings = plugin_data_pb2.HParamsPluginData.FromString(data).session_start_info.hparams
@@ -137,6 +151,7 @@ class Asks:
 
     def __init__(self, at: tuple[str, int]) -> None:
         self.at = at
+        self.had_steps_behind_it = at[0] == "validating"
 
     def loaded(self, item: str) -> None:
         pass
@@ -180,6 +195,8 @@ def test_after_a_resume_no_step_is_there_twice(
         assert set(found.Tags()[kind]) == set(segmentation.Tags()[kind])
         for tag in found.Tags()[kind]:
             wanted = [event.step for event in getattr(segmentation, read)(tag)]
+            if listener.had_steps_behind_it and tag in SPEED:
+                wanted = wanted[1:]
             assert (tag, [event.step for event in getattr(found, read)(tag)]) == (tag, wanted)
 
 
@@ -213,12 +230,15 @@ def test_a_live_point_is_a_mean_of_several_steps(tmp_path: Path, monkeypatch: py
     writer = SummaryWriter(str(tmp_path))
     curves = LiveCurves(writer, processes=2)  # this one's share of a loss is half of it
     for step, loss in ((1, 1.0), (2, 2.0), (3, 9.0)):
-        curves.add(step, {"focal": loss, "dice": 1.0, "gradient_norm": 3.0}, 0.1)
+        curves.add(step, {"focal": loss, "dice": 1.0, "gradient_norm": 3.0}, 0.1 * step)
+    for _ in range(2):  # the second has nothing left to write
+        curves.flush()
     writer.close()
     found = events(tmp_path)
-    assert [(e.step, e.value) for e in found.Scalars("steps/loss_focal")] == [(2, 3.0)]
-    assert [(e.step, e.value) for e in found.Scalars("steps/loss")] == [(2, 5.0)]
-    assert [e.value for e in found.Scalars("steps/gradient_norm")] == [3.0]
+    assert [(e.step, e.value) for e in found.Scalars("steps/loss_focal")] == [(2, 3.0), (3, 18.0)]
+    assert [(e.step, e.value) for e in found.Scalars("steps/loss")] == [(2, 5.0), (3, 20.0)]
+    assert [e.value for e in found.Scalars("steps/gradient_norm")] == [3.0, 3.0]
+    assert [e.value for e in found.Scalars("steps/lr")] == pytest.approx([0.2, 0.3])
 
 
 def test_a_histogram_counts_every_weight(tmp_path: Path) -> None:

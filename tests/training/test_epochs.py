@@ -17,7 +17,6 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.models.checkpoint import load_card
 from p2ch_luna.training import fit as fit_module
 from p2ch_luna.training import run_dir
-from p2ch_luna.training.evaluation import Evaluation
 from p2ch_luna.training.state import load_checkpoint
 from p2ch_luna.training.stop import Interrupted
 from p2ch_luna.training.tasks import TASKS
@@ -154,70 +153,15 @@ def test_handlers_are_as_before_a_run(make_config: Config, train: Train, tmp_pat
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-# the best epoch
-
-
-@pytest.fixture
-def scored(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Makes the epochs of a segmentation have these scores for dice, whatever is trained."""
-
-    def score(*dice: float) -> None:
-        given = iter(dice)
-        task = replace(TASKS["segmentation"], summarise=lambda *_: Evaluation({"dice": next(given)}))
-        monkeypatch.setattr(fit_module, "TASKS", {"segmentation": task})
-
-    return score
-
-
-def epochs(n: int, **loop: int) -> dict[str, Any]:
-    return {
-        "loop": {"epochs": n, "steps_per_epoch": 1, **loop},
-        "optim": {"warmup_steps": 0},
-        "validation": {"scans": 0},
-    }
-
-
-def test_the_best_epoch_is_kept(
-    scored: Callable[..., None], make_config: Config, train: Train, tmp_path: Path
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # the compiler has some of its own
+def test_a_compiled_network_trains_as_the_same_uncompiled(
+    segmentation_run: Path, make_config: Config, train: Train, tmp_path: Path
 ) -> None:
-    scored(0.3, 0.5, 0.5, 0.4)
-    run = train(make_config(**epochs(4)), tmp_path)
-    card = load_card(run / run_dir.MODEL)
-    assert (card.metrics["epoch"], card.metrics["dice"]) == (2, 0.5)  # the first of two that are as good
-    assert last(run)["best"] == 0.5
-
-
-def test_patience_ends_a_run(
-    scored: Callable[..., None], make_config: Config, train: Train, tmp_path: Path
-) -> None:
-    scored(0.3, 0.5, 0.4, 0.2)
-    run = train(make_config(**epochs(9, patience=2)), tmp_path)
-    assert [entry["epoch"] for entry in run_dir.load_history(run)] == [1, 2, 3, 4]
-    assert run_dir.load_about(run)["status"] == "stopped early"
-
-
-def test_a_better_epoch_renews_the_patience(
-    scored: Callable[..., None], make_config: Config, train: Train, tmp_path: Path
-) -> None:
-    scored(0.3, 0.2, 0.4, 0.3)
-    run = train(make_config(**epochs(4, patience=2)), tmp_path)
-    assert run_dir.load_about(run)["status"] == "finished"
-
-
-def test_without_patience_all_epochs_are_trained(
-    scored: Callable[..., None], make_config: Config, train: Train, tmp_path: Path
-) -> None:
-    scored(0.3, 0.2, 0.1, 0.1)
-    assert len(run_dir.load_history(train(make_config(**epochs(4)), tmp_path))) == 4
-
-
-def test_a_score_that_is_no_number_is_an_error(
-    scored: Callable[..., None], make_config: Config, train: Train, tmp_path: Path
-) -> None:
-    scored(0.3, float("nan"))
-    with pytest.raises(LunaError, match=r"validation: dice is nan after epoch 2; wanted a number"):
-        train(make_config(**epochs(2)), tmp_path)
-    assert last(tmp_path)["epoch"] == 1
+    run = train(make_config(compute={"compile": True}), tmp_path)
+    wanted, found = (run_dir.load_history(folder)[1]["metrics"] for folder in (segmentation_run, run))
+    assert found["train_loss_dice"] == pytest.approx(wanted["train_loss_dice"], rel=0.02)
+    assert load_card(run / run_dir.MODEL).metrics["epoch"] == 2
 
 
 # gone wrong

@@ -94,17 +94,6 @@ def test_the_number_of_workers_changes_no_weight(
     assert _bytes(alone) == _bytes(helped)
 
 
-def test_pieces_change_the_weights_by_rounding_and_batch_norm_alone(
-    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
-) -> None:
-    changed = {**SHORT, "loop": {"epochs": 1, "accumulate": 2}}
-    losses = [
-        run_dir.load_history(train(make_config(**tables), tmp_path / name))[0]["metrics"]["train_loss_focal"]
-        for name, tables in (("whole", SHORT), ("pieces", changed))
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=0.2)
-
-
 def _bytes(run: Path) -> bytes:
     return (run / "model.safetensors").read_bytes()
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from p2ch_luna.datasets.patches import as_batch
 from p2ch_luna.training.losses import (
     balanced_bce_totals,
     class_counts,
@@ -141,6 +142,20 @@ def test_the_gradient_of_tversky_presses_harder_on_missed_voxels_than_that_of_di
         return float(up / down)
 
     assert pressure(3.0) > pressure(1.0)
+
+
+@pytest.mark.parametrize("radius", [2, 5, 10])
+def test_a_missed_voxel_outweighs_two_false_ones_in_nodules_of_any_size(radius: int) -> None:
+    grid = torch.arange(32.0) - 16
+    ball = (grid[:, None, None] ** 2 + grid[None, :, None] ** 2 + grid[None, None] ** 2) <= radius**2
+    batch = as_batch(torch.zeros(1, 1, 32, 32, 32), ball.to(torch.uint8)[None, None])
+    sure = 40 * (2 * batch.mask - 1)
+    missed, false = sure.clone(), sure.clone()
+    missed[0, 0, 16, 16, 16:18] = -40  # two of its voxels
+    false[0, 0, 0, 0, :2] = 40
+    perfect, *costs = (tversky_total(x, batch.mask, batch.weight, 2.0).item() for x in (sure, missed, false))
+    ratio = (costs[0] - perfect) / (costs[1] - perfect)
+    assert ratio == pytest.approx(2, rel=0.05)  # Tversky's denominator makes it a little more
 
 
 def test_samples_without_a_nodule_have_no_tversky() -> None:
@@ -280,6 +295,7 @@ def test_the_total_is_float32_also_under_autocast(name: str) -> None:
 def test_tversky_with_equal_errors_is_soft_dice() -> None:
     total, (logit, mask, weight) = voxels(tversky_total, 1.0)
     p, axes = logit.sigmoid(), (1, 2, 3, 4)
-    dice = (2 * (weight * p * mask).sum(axes) + 1) / ((weight * (p + mask)).sum(axes) + 1)
+    known = (weight > 0).float()
+    dice = (2 * (known * p * mask).sum(axes) + 1) / ((known * (p + mask)).sum(axes) + 1)
     has_nodule = (weight * mask).sum(axes) > 0
     torch.testing.assert_close(total(logit, mask, weight), (1 - dice)[has_nodule].sum())

@@ -29,6 +29,7 @@ from p2ch_luna.training.nodule import CropLosses
 
 NAN = math.nan
 HOW = CropLosses(nodule=0.0, malignancy=1.0)
+GROWS = DiameterBaseline(0.0, 1.0)  # the larger, the likelier
 
 
 def crops(rating: list[float], diameter_mm: list[float]) -> CropSample:
@@ -130,6 +131,28 @@ def test_network_and_diameter_are_judged_on_the_same_nodules() -> None:
     assert metrics["calibration_error"] == pytest.approx((0.1 + 0.2 + 0.4) / 3)
 
 
+def test_the_gain_on_the_diameter_is_with_its_paired_test() -> None:
+    # mm 1, 3, 2, 4 of two benign and two malignant; the network has every order right but 0.6 against 0.5:
+    # pairs won by the malignant: 1/2 and 1, of the benign: 1/2 and 1, and by diameter as many
+    batch = crops([1.0, 1.0, 5.0, 5.0], [1.0, 3.0, 2.0, 4.0])
+    metrics = summarise([observe(verdict([0.1, 0.6, 0.5, 0.9]), batch, HOW)], HOW, GROWS).metrics
+    gain = [metrics[f"malignancy_auc_gain{end}"] for end in ("", "_low", "_high", "_p")]
+    assert gain == [0, 0, 0, 1]
+
+
+def test_a_network_that_tells_more_than_the_diameter_gains_its_pairs() -> None:
+    # by diameter 2 mm is below 3 mm: pairs won by the malignant 1/2 and 1, and 1 and 1/2 above the benign;
+    # the network wins them all. Differences 1/2, 0 and 0, 1/2, of variance 1/8 each: error sqrt(1/8)
+    batch = crops([1.0, 1.0, 5.0, 5.0], [1.0, 3.0, 2.0, 4.0])
+    metrics = summarise([observe(verdict([0.1, 0.2, 0.8, 0.9]), batch, HOW)], HOW, GROWS).metrics
+    assert metrics["malignancy_auc_gain"] == 0.25
+    assert metrics["malignancy_auc_gain_low"] == pytest.approx(0.25 - 1.959964 * math.sqrt(1 / 8))
+    assert metrics["malignancy_auc_gain_high"] == pytest.approx(0.25 + 1.959964 * math.sqrt(1 / 8))
+    assert metrics["malignancy_auc_gain_p"] == pytest.approx(
+        math.erfc(0.25 / math.sqrt(1 / 8) / math.sqrt(2))
+    )
+
+
 def test_the_loss_is_told_with_its_parts() -> None:
     metrics = summarise(
         [observe(verdict([0.5]), crops([5.0], [9.0]), HOW)], HOW, DiameterBaseline(0, 1)
@@ -149,7 +172,14 @@ def test_both_have_a_curve() -> None:
 def test_without_a_rated_nodule_there_is_no_figure() -> None:
     batch = crops([3.0, NAN], [9.0, 9.0])
     metrics = summarise([observe(verdict([0.5, 0.5]), batch, HOW)], HOW, DiameterBaseline(0, 1)).metrics
-    names = ("malignancy_auc", "malignancy_brier", "malignancy_auc_of_diameter", "calibration_error")
+    names = (
+        "malignancy_auc",
+        "malignancy_brier",
+        "malignancy_auc_of_diameter",
+        "malignancy_auc_gain",
+        "malignancy_auc_gain_p",
+        "calibration_error",
+    )
     assert all(math.isnan(metrics[name]) for name in names)
 
 

@@ -29,7 +29,6 @@ from p2ch_luna.training.nodule import (
     malignancy_target,
     observe,
     plain_crops,
-    sensitivity_at,
     show_crops,
     summarise,
     totals,
@@ -185,6 +184,7 @@ def test_figures_of_nodules_against_the_rest() -> None:
     said = verdict([0.95, 0.65, 0.25, 0.75, 0.15])
     metrics = summary(said, crops([1.0, 1.0, 1.0, 0.0, 0.0])).metrics
     assert metrics["nodule_auc"] == pytest.approx(4 / 6)  # 0.65 and 0.25 lie below 0.75
+    assert metrics["average_precision"] == pytest.approx((1 + 2 / 3 + 3 / 4) / 3)  # the 1st, 3rd and 4th
     assert [metrics[k] for k in ("sensitivity", "precision", "f1")] == pytest.approx([2 / 3] * 3)
     gaps = [0.05, 0.35, 0.75, 0.75, 0.15]  # each alone in its bin
     assert metrics["calibration_error"] == pytest.approx(np.mean(gaps), rel=1e-5)
@@ -205,7 +205,7 @@ def test_how_samples_lie_in_batches_does_not_matter() -> None:
         observe(Verdict(*(t[part] for t in said)), CropSample(*(t[part] for t in batch)), how)
         for part in parts
     ]
-    assert summarise(seen, how).metrics == pytest.approx(summary(said, batch, how).metrics)
+    assert summarise(seen, how).metrics == pytest.approx(summary(said, batch, how).metrics, nan_ok=True)
 
 
 def test_malignancy_is_judged_on_clear_nodules_beside_their_diameter() -> None:
@@ -213,18 +213,28 @@ def test_malignancy_is_judged_on_clear_nodules_beside_their_diameter() -> None:
     found = summary(verdict([0.9] * 5, [0.8, 0.3, 0.2, 0.9, 0.9]), batch).metrics
     assert found["malignancy_auc"] == 1.0
     assert found["malignancy_auc_of_diameter"] == 0.5  # 6 mm is above 4 and below 9
+    assert found["malignancy_auc_gain"] == 0.5
+    assert math.isnan(found["malignancy_auc_gain_p"])  # of one malignant nodule
 
 
 def test_what_is_not_there_has_no_figure() -> None:
     found = summary(verdict([0.9, 0.8]), crops([1.0, 1.0])).metrics
-    undefined = ("nodule_auc", "sensitivity_at_5_percent_fp", "malignancy_auc", "malignancy_auc_of_diameter")
+    undefined = (
+        "nodule_auc",
+        "sensitivity_at_5_percent_fp",
+        "sensitivity_at_95_percent_specificity",
+        "malignancy_auc",
+        "malignancy_auc_of_diameter",
+        "malignancy_auc_gain",
+    )
     assert all(math.isnan(found[name]) for name in undefined)
 
 
-def test_sensitivity_is_at_the_threshold_that_few_others_pass() -> None:
-    score = np.float32([*np.linspace(0.01, 0.99, 99), 0.5, 0.96, 0.97, 0.98])  # the 95 % quantile is 0.941
-    truth = np.array([False] * 99 + [True] * 4)
-    assert sensitivity_at(truth, score, 0.05) == 0.75
+def test_sensitivity_is_at_the_lowest_threshold_that_one_other_of_twenty_passes() -> None:
+    others = [0.02 * k for k in range(1, 19)] + [0.8, 0.9]
+    metrics = summary(verdict([0.5, 0.79, 0.85, 0.95, *others]), crops([1.0] * 4 + [0.0] * 20)).metrics
+    assert metrics["sensitivity_at_95_percent_specificity"] == 0.5  # 0.85 and 0.95 are above 0.8
+    assert metrics["sensitivity_at_5_percent_fp"] == 0.5
 
 
 def test_the_diameters_error_is_the_median_over_known_ones() -> None:

@@ -180,3 +180,27 @@ def test_a_file_in_the_place_of_the_runs_is_named(tmp_path: Path) -> None:
 def test_the_split_is_kept(tmp_path: Path) -> None:
     run_dir.keep_split(tmp_path, {"train": ["a"]}, resume=False)
     assert json.loads((tmp_path / "split.json").read_text(encoding="utf-8")) == {"train": ["a"]}
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_dir, "WAIT_FOR_LOADERS_S", 0.0)
+    with (
+        run_dir.claimed(tmp_path),
+        pytest.raises(LunaError, match="another process is training this run"),
+        run_dir.claimed(tmp_path),
+    ):
+        pytest.fail("claimed twice")
+
+
+def test_a_claim_ends_with_its_block(tmp_path: Path) -> None:
+    with run_dir.claimed(tmp_path):
+        assert run_dir.is_claimed(tmp_path)
+    assert not run_dir.is_claimed(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_kill_left_half_written_is_removed(tmp_path: Path) -> None:
+    for name in (".0a1b-last.pt", ".0a1b-model.safetensors", "last.pt", ".keep"):
+        (tmp_path / name).touch()
+    run_dir.remove_leftovers(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".keep", "last.pt"]

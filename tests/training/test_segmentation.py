@@ -171,9 +171,12 @@ def test_a_part_of_weight_zero_is_left_out() -> None:
 def test_the_loss_table_reaches_its_functions() -> None:
     batch, logit = patches(NODULE), said([(NODULE, 0.3), (VESSEL, 0.6)])
     plain = totals(logit, batch, SegmentationLosses(bce=1.0))
-    other = totals(logit, batch, SegmentationLosses(bce=1.0, hard_share=1.0, false_negatives=4.0))
-    assert other["bce"] < plain["bce"]
-    assert other["dice"] > plain["dice"]
+    assert totals(logit, batch, SegmentationLosses(bce=1.0, hard_share=1.0))["bce"] < plain["bce"]
+    missed = said([(NODULE, 0.3)])
+    dice, tversky = (
+        totals(missed, batch, SegmentationLosses(false_negatives=weight))["dice"] for weight in (1.0, 4.0)
+    )
+    assert tversky.item() != pytest.approx(dice.item(), rel=0.01)
 
 
 def test_an_observation_can_be_sent_to_another_process() -> None:

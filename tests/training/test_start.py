@@ -16,6 +16,7 @@ from p2ch_luna.models.checkpoint import ModelCard, save_model
 from p2ch_luna.training.start import start_model
 
 SMALL = {"widths": [4, 8], "window_hu": [-1000.0, 400.0], "dropout": 0.0, "diameter_head": False}
+SPLIT = {"train": ["someone"]}
 HEAD, STEM = "heads.malignancy.weight", "stem.first.0.weight"
 
 
@@ -28,7 +29,9 @@ def save(folder: Path, builder: str = "nodule_classifier", **arguments: Any) -> 
     for name, value in model.named_buffers():
         if "running" in name:
             value.fill_(2.0)
-    card = ModelCard(builder=builder, arguments=given, config={}, data=[], split={}, metrics={}, software="")
+    card = ModelCard(
+        builder=builder, arguments=given, config={}, data=[], split=SPLIT, metrics={}, software=""
+    )
     folder.mkdir(exist_ok=True)
     save_model(folder / "model.safetensors", model, card)
     return folder
@@ -39,7 +42,8 @@ def start(
 ) -> nn.Module:
     torch.manual_seed(0)
     changed = {**SMALL, **arguments}
-    return start_model("nodule_classifier", changed, init_from=init_from, new=new, frozen=frozen)
+    model, _ = start_model("nodule_classifier", changed, init_from=init_from, new=new, frozen=frozen)
+    return model
 
 
 @pytest.fixture
@@ -56,6 +60,14 @@ def test_without_a_source_the_weights_are_fresh() -> None:
     torch.manual_seed(0)
     fresh = build_model("nodule_classifier", SMALL)
     assert torch.equal(model.state_dict()[STEM], fresh.state_dict()[STEM])
+
+
+def test_who_taught_the_weights_is_told(run: Path) -> None:
+    assert start_model("nodule_classifier", SMALL, init_from=run)[1] == SPLIT
+
+
+def test_nobody_taught_fresh_weights() -> None:
+    assert start_model("nodule_classifier", SMALL)[1] is None
 
 
 @pytest.mark.parametrize("name", ["", "model.safetensors"], ids=["a run", "a file"])
@@ -82,9 +94,15 @@ def test_a_head_that_the_source_has_not_is_named(run: Path) -> None:
         start(run, diameter_head=True)
 
 
-def test_a_head_that_is_too_many_is_named(tmp_path: Path) -> None:
-    source = save(tmp_path / "run", diameter_head=True)
-    with pytest.raises(LunaError, match=r"its heads.diameter.bias is 1; wanted not there"):
+def test_a_head_that_is_too_many_is_left_behind(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    model = start(save(tmp_path / "run", diameter_head=True))
+    assert all(is_taken_over(model, name) for name, _ in model.named_parameters())
+    assert "heads.diameter left behind, as [model] says" in caplog.text
+
+
+def test_a_block_that_is_too_many_is_named(tmp_path: Path) -> None:
+    source = save(tmp_path / "run", widths=[4, 8, 8])
+    with pytest.raises(LunaError, match=r"its down.1.0.weight is 8×8×2×2×2; wanted not there"):
         start(source)
 
 
@@ -102,7 +120,7 @@ def test_another_network_is_named(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(LunaError, match=r"nowhere.json: no such file"):
+    with pytest.raises(LunaError, match=r"nowhere.safetensors: no such file"):
         start(tmp_path / "nowhere.safetensors")
 
 

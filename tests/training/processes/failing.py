@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from p2ch_luna.cli import main, train
+from p2ch_luna.cli import _training, main
 from p2ch_luna.errors import LunaError
 
 FAILING_RANK = "1"
 
 
-class Failing(train._Shown):
+class Failing(_training._Shown):
     """Tells how the run goes until it fails."""
 
     def step(self, step: int, total: int, figures: Mapping[str, float]) -> None:
@@ -21,5 +21,5 @@ class Failing(train._Shown):
 
 
 if __name__ == "__main__":
-    train._Shown = Failing  # type: ignore[misc]
+    _training._Shown = Failing  # type: ignore[misc]
     main()

@@ -140,5 +140,5 @@ def test_a_killed_process_ends_the_other_with_a_line_that_says_so(start: Start, 
     )
     os.kill(victim, signal.SIGKILL)
     assert training.ends() != 0
-    assert "luna: error: process 0 stops, as another has; that one's message tells why\n" in training.said
+    assert "luna: error: process 0: the way to the other processes is lost" in training.said
     assert left_of(training) == []
