@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -112,7 +113,11 @@ def join_world(device: torch.device) -> Iterator[World]:
                 f"tells why ({reason})"
             ) from error
         raise
-    dist.destroy_process_group()  # not after a failure: NCCL would wait for the others
+    # Not after a failure: NCCL would wait for the others. A process that leaves while another still sends,
+    # or with a DistributedDataParallel in its garbage, may abort at its exit.
+    dist.barrier()
+    gc.collect()
+    dist.destroy_process_group()
 
 
 def _own_gpu(local_rank: int) -> torch.device:
