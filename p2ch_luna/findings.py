@@ -15,6 +15,7 @@ class Nodule:
     center_xyz: Point
     diameter_mm: float
     malignancy: float | None = None  # mean of the readers' ratings, 1 (benign) to 5; None: not rated
+    texture: float | None = None  # likewise, 1 (ground glass) to 5 (solid)
 
 
 @dataclass(frozen=True)

@@ -22,11 +22,13 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
     "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),
+    "crossval": ("p2ch_luna.cli.crossval:crossval", "Train every fold in turn and score all held-out scans."),
     "runs": ("p2ch_luna.cli.runs:runs", "List the runs with their best metrics."),
     "config": ("p2ch_luna.cli.config:config", "Show or check a config."),
     "mine": ("p2ch_luna.cli.mine:mine", "Collect the candidates that the nodule classifier learns from."),
     "cache": ("p2ch_luna.cli.cache:cache", "Show, check or empty the store of prepared scans."),
     "evaluate": ("p2ch_luna.cli.evaluate:evaluate", "Score detections by the rules of LUNA16."),
+    "benchmark": ("p2ch_luna.cli.benchmark:benchmark", "Measure the networks on scans of your own."),
     "bench": ("p2ch_luna.cli.bench:bench", "Measure how fast things are on this machine."),
 }
 

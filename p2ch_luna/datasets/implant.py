@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import logging
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,10 @@ from p2ch_luna.metrics.matching import effective_diameter_mm
 FEATHER_MM = 2.0  # over which the crop fades into the host outside the nodule's mask
 OPAQUE = 255
 AERATED_HU = -650.0  # a place for a nodule is lung with air in it, not vessel, not wall
+MASK_OFF_MM = 3.0  # from the table's centre to that of a crop's mask, at most
+MASK_FACTOR = 1.6  # between the table's diameter and that of the mask's volume, at most
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,15 +185,47 @@ def implant(
 def implantable_nodules(
     lidc: Path, folds: Collection[int], min_diameter_mm: float, max_diameter_mm: float
 ) -> list[LidcNodule]:
-    """The nodules of these patients and sizes; it is an error if there is none."""
+    """The nodules of these patients and sizes whose masks are theirs; it is an error if there is none."""
     table = read_lidc_nodules(lidc)
     rows = [n for n in in_folds(table, folds) if min_diameter_mm <= n.diameter_mm <= max_diameter_mm]
-    if not rows:
+    sound = with_sound_masks(rows)
+    if not sound:
         raise LunaError(
             f"{lidc}: none of {len(table)} nodules is of folds {sorted(folds)} "
             f"and between {min_diameter_mm:g} and {max_diameter_mm:g} mm"
+            + (f", but for {len(rows)} whose masks are of something else" if rows else "")
         )
-    return rows
+    return sound
+
+
+def with_sound_masks(nodules: Iterable[LidcNodule]) -> list[LidcNodule]:
+    """Those whose mask lies and is as large as the table says; the others are told in the log, by name.
+
+    Truth takes its place from the mask and its diameter from the table: they must be of one nodule.
+    """
+    sound = []
+    for nodule in nodules:
+        complaint = _mask_complaint(nodule, load_crop(nodule))
+        if complaint:
+            log.warning("%s: %s; left out", nodule.name, complaint)
+        else:
+            sound.append(nodule)
+    return sound
+
+
+def _mask_complaint(nodule: LidcNodule, crop: NoduleCrop) -> str:
+    """How mask and table differ, "" if they agree."""
+    off_mm = float(np.linalg.norm(crop.ct.geometry.to_xyz(crop.center_irc) - nodule.center_xyz))
+    if off_mm > MASK_OFF_MM:
+        return f"its mask lies {off_mm:.1f} mm from its place in the table, expected at most {MASK_OFF_MM:g}"
+    volume_mm3 = crop.mask.sum() * float(np.prod(crop.ct.geometry.spacing_xyz))
+    mask_mm = float(np.cbrt(6 * volume_mm3 / np.pi))
+    if not 1 / MASK_FACTOR <= mask_mm / nodule.diameter_mm <= MASK_FACTOR:
+        return (
+            f"its mask is {mask_mm:.1f} mm wide, in the table it is {nodule.diameter_mm:.1f}, "
+            f"expected a factor of at most {MASK_FACTOR:g}"
+        )
+    return ""
 
 
 def implant_at_random(
@@ -199,9 +236,28 @@ def implant_at_random(
     No nodule is taken twice while others are left.
     """
     rng = np.random.default_rng(seed)
+    return implant_drawn(ct, draw_nodules(pool, count, rng), prepare(ct), rng, known)
+
+
+def draw_nodules(pool: Sequence[LidcNodule], count: int, rng: np.random.Generator) -> list[LidcNodule]:
+    """So many nodules in random order, none twice while others are left."""
     rounds = -(-count // len(pool))
     chosen = np.concatenate([rng.permutation(len(pool)) for _ in range(rounds)])[:count]
-    nodules = [make_implantable(load_crop(pool[i])) for i in chosen]
-    poses = [Pose.random(rng, zoom=(1.0, 1.0)) for _ in nodules]
-    places = choose_places(prepare(ct), [n.diameter_mm / 2 for n in nodules], rng, known)
-    return implant(ct, nodules, places, poses)
+    return [pool[i] for i in chosen]
+
+
+def implant_drawn(
+    ct: CtVolume,
+    nodules: Sequence[LidcNodule],
+    prepared: PreparedCt,
+    rng: np.random.Generator,
+    known: Sequence[Nodule] = (),
+) -> tuple[CtVolume, NDArray[np.uint8], list[Nodule]]:
+    """`implant` these nodules at random places, mirrored at random, in their own sizes.
+
+    prepared: what `lungs.prepare` makes of `ct`.    known: findings that it has of its own, to be kept clear.
+    """
+    crops = [make_implantable(load_crop(nodule)) for nodule in nodules]
+    poses = [Pose.random(rng, zoom=(1.0, 1.0)) for _ in crops]
+    places = choose_places(prepared, [crop.diameter_mm / 2 for crop in crops], rng, known)
+    return implant(ct, crops, places, poses)

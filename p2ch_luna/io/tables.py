@@ -22,7 +22,7 @@ from p2ch_luna.io.zipped import open_binary
 UID = "seriesuid"
 XYZ = ("coordX", "coordY", "coordZ")
 NODULE_COLUMNS = (UID, *XYZ, "diameter_mm")
-MALIGNANCY = "malignancy"  # of nodules, 1 to 5; the column may be absent and its cells empty
+RATINGS = ("malignancy", "texture")  # of nodules, 1 to 5; a column may be absent and its cells empty
 DETECTION_COLUMNS = (UID, *XYZ, "probability")
 CANDIDATE_COLUMNS = (UID, *XYZ, "probability", "volume_mm3", "diameter_mm", "class")
 _CLASSES = {"1": True, "0": False, "": None}
@@ -39,25 +39,21 @@ class ScoredPoint(NamedTuple):
 def read_nodules(path: Path) -> list[Nodule]:
     """Read `annotations.csv` or `annotations_excluded.csv`; a negative diameter stays as it is."""
     return [
-        Nodule(
-            row.series_uid(),
-            row.point(),
-            row.diameter(),
-            row.number(MALIGNANCY) if row.cells.get(MALIGNANCY) else None,
-        )
+        Nodule(row.series_uid(), row.point(), row.diameter(), *(row.rating(column) for column in RATINGS))
         for row in _rows(path, NODULE_COLUMNS)
     ]
 
 
 def write_nodules(path: Path, nodules: Sequence[Nodule]) -> None:
-    """Write LUNA16's columns, and `malignancy` if any nodule has one."""
-    is_rated = any(nodule.malignancy is not None for nodule in nodules)
+    """Write LUNA16's columns, and `malignancy` and `texture` if any nodule has one."""
+    ratings = [(nodule.malignancy, nodule.texture) for nodule in nodules]  # in the order of RATINGS
+    given = [k for k in range(len(RATINGS)) if any(of_one[k] is not None for of_one in ratings)]
     _write(
         path,
-        (*NODULE_COLUMNS, MALIGNANCY) if is_rated else NODULE_COLUMNS,
+        (*NODULE_COLUMNS, *(RATINGS[k] for k in given)),
         (
-            (n.series_uid, *n.center_xyz, n.diameter_mm, *([n.malignancy] if is_rated else []))
-            for n in nodules
+            (n.series_uid, *n.center_xyz, n.diameter_mm, *(of_one[k] for k in given))
+            for n, of_one in zip(nodules, ratings, strict=True)
         ),
     )
 
@@ -70,7 +66,7 @@ def read_detections(path: Path) -> list[ScoredPoint]:
     ]
 
 
-def write_detections(path: Path, detections: Sequence[Detection]) -> None:
+def write_detections(path: Path, detections: Sequence[Detection | ScoredPoint]) -> None:
     """Write a LUNA16 submission: places and the final probability."""
     _write(
         path,
@@ -123,6 +119,7 @@ def read_series_uids(path: Path) -> list[str]:
     if not has_header and len(header) > 1:
         raise LunaError(f"{path}: no column {UID!r}; found {', '.join(header)}")
     names = header if has_header else [UID]
+    _check_named_once(path, names)
     rows = [_row(path, line, names, cells) for line, cells in lines[has_header:]]
     uids: dict[str, int] = {}
     for row in rows:
@@ -168,6 +165,15 @@ class _Row:
             raise self.error("diameter_mm", "a length in mm, or -1 where it is not known")
         return value
 
+    def rating(self, column: str) -> float | None:
+        """A reader's or a mean of several, 1 to 5; None where nobody rated or there is no such column."""
+        if not self.cells.get(column):
+            return None
+        value = self.number(column)
+        if not 1 <= value <= 5:
+            raise self.error(column, "a rating from 1 to 5, or nothing")
+        return value
+
     def truth(self, column: str) -> bool | None:
         """1, 0, or empty for None."""
         if self.cells[column] not in _CLASSES:
@@ -210,8 +216,18 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[_Row]:
     for column in columns:
         if column not in header:
             raise LunaError(f"{path}: no column {column!r}; found {', '.join(header)}")
+    _check_named_once(path, header)
     for line, cells in lines:
         yield _row(path, line, header, cells)
+
+
+def _check_named_once(path: Path, header: Sequence[str]) -> None:
+    """Of two columns of one name nobody can tell which is meant; columns without a name are not read."""
+    twice = [name for k, name in enumerate(header) if name and name in header[:k]]
+    if twice:
+        raise LunaError(
+            f"{path}: column {twice[0]!r} is there {header.count(twice[0])} times; expected it once"
+        )
 
 
 def _row(path: Path, line: int, header: Sequence[str], cells: Sequence[str]) -> _Row:

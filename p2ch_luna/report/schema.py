@@ -13,9 +13,9 @@ from p2ch_luna.findings import Detection, Point
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.detector import Diagnosis
 from p2ch_luna.models.checkpoint import ModelCard
+from p2ch_luna.report import RESEARCH_ONLY
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
-RESEARCH_ONLY = "Research use only; not a medical device."
 FINDING_THRESHOLD = 0.8  # nodule probability from which a detection is reported as a finding
 
 

@@ -13,11 +13,13 @@ from p2ch_luna.datasets.implant import (
     implant,
     implant_at_random,
     implantable_nodules,
+    with_sound_masks,
 )
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.io import read_ct
+from p2ch_luna.io import read_ct, write_ct, write_mask
+from p2ch_luna.io.lidc import LidcNodule, NoduleCrop
 from p2ch_luna.lungs import PreparedCt
 
 TILT = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, -1.0]])
@@ -118,6 +120,39 @@ def test_too_many_nodules_for_the_lung_are_refused(prepared: PreparedCt) -> None
 def test_a_pool_without_nodules_is_refused(shared_data: Path) -> None:
     with pytest.raises(LunaError, match=r"none of 809 nodules is of folds \[0\] and between 90 and 99 mm"):
         implantable_nodules(shared_data / "lidc", [0], 90, 99)
+
+
+@pytest.fixture
+def lidc_row(crop: NoduleCrop, tmp_path: Path) -> LidcNodule:
+    """A ball of 10 mm whose mask has its centre of mass at (-20, 50, 105)."""
+    write_ct(tmp_path / "ball.nii.gz", crop.ct)
+    write_mask(tmp_path / "ball_mask.nii.gz", crop.mask, crop.ct.geometry)
+    return LidcNodule("ball", "P", "1.2.3", (-20.0, 50.0, 105.0), 10.0, 4.0, tmp_path / "ball.nii.gz")
+
+
+def test_a_nodule_whose_mask_is_its_own_is_kept(lidc_row: LidcNodule) -> None:
+    assert with_sound_masks([lidc_row]) == [lidc_row]
+
+
+def test_a_mask_of_another_place_is_left_out_by_name(
+    lidc_row: LidcNodule, caplog: pytest.LogCaptureFixture
+) -> None:
+    near = replace(lidc_row, center_xyz=(-20.0, 52.9, 105.0))
+    far = replace(lidc_row, name="far", center_xyz=(-20.0, 53.2, 105.0))
+    assert with_sound_masks([near, far]) == [near]
+    assert caplog.messages == [
+        "far: its mask lies 3.2 mm from its place in the table, expected at most 3; left out"
+    ]
+
+
+@pytest.mark.parametrize(("diameter", "is_kept"), [(6.0, False), (6.6, True), (15.0, True), (17.0, False)])
+def test_a_mask_of_another_size_is_left_out(lidc_row: LidcNodule, diameter: float, is_kept: bool) -> None:
+    assert bool(with_sound_masks([replace(lidc_row, diameter_mm=diameter)])) is is_kept
+
+
+@pytest.mark.slow
+def test_no_mask_of_the_shared_crops_is_of_another_nodule(shared_data: Path) -> None:
+    assert len(implantable_nodules(shared_data / "lidc", range(10), 0, 100)) == 809
 
 
 @pytest.mark.slow

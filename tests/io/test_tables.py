@@ -64,6 +64,24 @@ def test_malignancy_comes_back(tmp_path: Path) -> None:
     assert read_nodules(tmp_path / "a.csv") == nodules
 
 
+def test_texture_comes_back_without_malignancy(tmp_path: Path) -> None:
+    nodules = [Nodule(UID, XYZ, 6.0, texture=4.75), *NODULES]
+    write_nodules(tmp_path / "a.csv", nodules)
+    assert read_nodules(tmp_path / "a.csv") == nodules
+    assert (tmp_path / "a.csv").read_text().startswith(HEADER.replace("\n", ",texture\n"))
+
+
+def test_two_columns_without_a_name_are_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(f"{HEADER.strip()},,\n{UID},1,2,3,4,,\n")
+    assert read_nodules(tmp_path / "a.csv") == [Nodule(UID, (1.0, 2.0, 3.0), 4.0)]
+
+
+def test_a_list_of_scans_with_two_columns_of_uids_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("seriesuid,seriesuid\n1.2.3,1.2.4\n")
+    with pytest.raises(LunaError, match=r"a\.csv: column 'seriesuid' is there 2 times; expected it once"):
+        read_series_uids(tmp_path / "a.csv")
+
+
 def test_candidates_come_back_exactly(tmp_path: Path) -> None:
     write_candidates(tmp_path / "a.csv", CANDIDATES)
     assert read_candidates(tmp_path / "a.csv") == CANDIDATES
@@ -129,6 +147,16 @@ def test_unwritable_output_is_refused(tmp_path: Path) -> None:
 BAD_NODULES = {
     "empty": ("", r"a\.csv: empty; expected the columns seriesuid, coordX"),
     "column renamed": (HEADER.replace("coordY", "y"), r"a\.csv: no column 'coordY'; found seriesuid, .* y,"),
+    "column twice": (f"coordX,{HEADER}9,{UID},1,2,3,4\n", r"a\.csv: column 'coordX' is there 2 times"),
+    "further column twice": (f"x,x,{HEADER}", r"a\.csv: column 'x' is there 2 times; expected it once"),
+    "rating of no scale": (
+        f"{HEADER.strip()},texture\n{UID},1,2,3,4,6\n",
+        r"line 2, column texture: '6'; expected a rating from 1 to 5, or nothing",
+    ),
+    "text in a rating": (
+        f"{HEADER.strip()},malignancy\n{UID},1,2,3,4,benign\n",
+        r"line 2, column malignancy: 'benign'; expected a number",
+    ),
     "semicolons": (HEADER.replace(",", ";"), r"no column 'seriesuid'; found seriesuid;coordX"),
     "text in a number": (f"{HEADER}7,1,2,3,4\n7,1,two,3,4\n", r"line 3, column coordY: 'two'; expected"),
     "NaN": (f"{HEADER}{UID},1,2,3,nan\n", r"line 2, column diameter_mm: 'nan'; expected a number"),

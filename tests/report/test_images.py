@@ -7,7 +7,8 @@ from p2ch_luna.findings import Detection
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference.detector import Diagnosis
 from p2ch_luna.inference.propose import ProposalSettings
-from p2ch_luna.report.images import SIDE_MM, axial_picture, write_montage
+from p2ch_luna.report.axial import SIDE_MM, axial_picture
+from p2ch_luna.report.images import write_montage
 from p2ch_luna.report.schema import Report, build_report
 
 UPSIDE_DOWN = np.diag([1.0, -1.0, -1.0])
@@ -30,7 +31,7 @@ def report_of(ct: CtVolume, *centers: tuple[float, float, float]) -> Report:
 def test_left_is_to_the_right_and_the_back_is_down_in_any_orientation() -> None:
     for direction in (np.eye(3), UPSIDE_DOWN):
         ct = scan(direction)
-        picture = axial_picture(ct, report_of(ct, (3.0, -2.0, 5.0)).findings[0])
+        picture = axial_picture(ct, (3.0, -2.0, 5.0))
         row, column = np.unravel_index(picture.argmax(), picture.shape)
         assert (row - SIDE_MM // 2, column - SIDE_MM // 2) == (6, 10)
 
@@ -53,8 +54,8 @@ def test_no_finding_is_a_picture_too(tmp_path: Path) -> None:
 
 def test_a_finding_at_the_border_keeps_its_place_in_the_middle() -> None:
     ct = scan(np.eye(3))
-    corner = tuple(ct.geometry.to_xyz([0, 0, 0]).tolist())
-    picture = axial_picture(ct, report_of(ct, corner).findings[0])
+    x, y, z = ct.geometry.to_xyz([0, 0, 0]).tolist()
+    picture = axial_picture(ct, (x, y, z))
     assert picture.shape == (SIDE_MM, SIDE_MM)
     assert picture[SIDE_MM // 2, SIDE_MM // 2] == -800
     assert picture[0, 0] == -1000

@@ -123,8 +123,12 @@ def test_learning_rates_are_those_of_the_steps_taken(segmentation: EventAccumula
     )
 
 
-def test_short_epochs_have_a_live_point_each(segmentation_run: Path) -> None:
-    assert [event.step for event in events(segmentation_run).Scalars("steps/loss")] == [3, 6]
+def test_short_epochs_have_a_live_point_each(
+    make_config: Config, train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board, "STEPS_A_POINT", 20)
+    run = train(make_config(validation={"scans": 0}), tmp_path / "run")
+    assert [event.step for event in events(run).Scalars("steps/loss")] == [3, 6]
 
 
 def test_settings_and_final_metrics_compare_runs(segmentation: EventAccumulator) -> None:

@@ -1,0 +1,238 @@
+"""A benchmark from its inputs to its report: every host's copies made, diagnosed, kept and scored."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from p2ch_luna.datasets.benchmark import (
+    BenchmarkScan,
+    Host,
+    check_hosts,
+    implanted_uid,
+    make_scan,
+    pool_sha256,
+    seed_of,
+)
+from p2ch_luna.datasets.implant import implantable_nodules
+from p2ch_luna.datasets.splits import MOST_NAMED
+from p2ch_luna.files import replacing
+from p2ch_luna.findings import Nodule
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference.detector import NoduleDetector, Progress
+from p2ch_luna.io.lidc import LidcNodule
+from p2ch_luna.io.lidc_tables import load_lidc_tables
+from p2ch_luna.io.volumes import read_ct, write_ct, write_mask
+from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.metrics.matching import MAX_MARKS_PER_SCAN
+from p2ch_luna.report.benchmark import (
+    BenchmarkReport,
+    HostInput,
+    Inputs,
+    Settings,
+    figures_of,
+    score_parts,
+    write_tables,
+)
+from p2ch_luna.report.benchmark_figures import write_plots
+from p2ch_luna.report.benchmark_parts import Part, part_key, read_part, write_part
+from p2ch_luna.training.lineage import learnt_from
+
+PARTS, SCANS, REPORT = "parts", "scans", "benchmark.json"
+
+Tell = Callable[[str], None]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """All inputs of a benchmark, read and found good."""
+
+    hosts: list[Host]
+    known: dict[str, list[Nodule]]  # findings that each host has of its own, by its series uid
+    pool: list[LidcNodule]
+    pool_sha256: str
+    detector: NoduleDetector
+    settings: Settings
+
+    @classmethod
+    def read(
+        cls,
+        hosts: Sequence[Path],
+        lidc: Path,
+        known: Sequence[Nodule],
+        detector: NoduleDetector,
+        settings: Settings,
+    ) -> Bench:
+        """Raises LunaError for a host that cannot be read, and where no nodule is as the settings want it."""
+        read = check_hosts(hosts)
+        pool = implantable_nodules(lidc, settings.folds, settings.min_diameter_mm, settings.max_diameter_mm)
+        of_host = {h.series_uid: [n for n in known if n.series_uid == h.series_uid] for h in read}
+        return cls(read, of_host, pool, pool_sha256(pool), detector, settings)
+
+    @property
+    def models(self) -> dict[str, str]:
+        """SHA-256 of the weights by stage."""
+        return {stage: card.weights_sha256 for stage, card in self.detector.models.items()}
+
+    def key(self, host: Host, copy: int) -> str:
+        """Of everything that decides what comes of a copy."""
+        return part_key(
+            host,
+            copy,
+            seed=self.settings.seed,
+            count=self.settings.count,
+            pool=self.pool_sha256,
+            known=self.known[host.series_uid],
+            models=self.models,
+            proposal=self.detector.proposal,
+            device=self.settings.device,
+        )
+
+    def leaks(self) -> list[str]:
+        """What the networks have learnt from of what is to measure them, in words; by their cards."""
+        tables = load_lidc_tables()
+
+        def patient_of(series_uid: str) -> str:
+            return tables.patient_of(series_uid) or series_uid
+
+        told = []
+        for stage, card in self.detector.models.items():
+            seen = learnt_from(card.split, patient_of)
+            hosts = [host.series_uid for host in self.hosts if patient_of(host.series_uid) in seen]
+            patients = sorted({nodule.patient_id for nodule in self.pool} & seen)
+            for kind, names in (("hosts", hosts), ("patients of nodules", patients)):
+                named = ", ".join(names[:MOST_NAMED]) + (", …" if len(names) > MOST_NAMED else "")
+                if names:
+                    told.append(f"the {stage} network has learnt from {len(names)} of the {kind}: {named}")
+        return told
+
+
+def run_benchmark(
+    bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool = False
+) -> BenchmarkReport:
+    """Make what is not there yet, score all of it and write the figures, tables and plots to `output`.
+
+    tell: hears a line of every scan that is done. A scan that was made without its file is made again with
+    `keep_scans`.
+    """
+    leaks = bench.leaks()
+    for leak in leaks:
+        log.warning("%s; sensitivity on others will be lower", leak)
+    parts = _all_parts(bench, output, progress, tell, keep_scans=keep_scans)
+    progress.stage("scoring")
+    scored = score_parts(parts)
+    report = BenchmarkReport(
+        inputs=_inputs(bench),
+        settings=bench.settings,
+        figures=figures_of(scored, np.random.default_rng(bench.settings.seed)),
+        warnings=(*leaks, *dict.fromkeys(f"{p.host}: {warning}" for p in parts for warning in p.warnings)),
+    )
+    write_tables(output, parts, scored)
+    write_plots(output, report)
+    with replacing(output / REPORT) as temporary:
+        temporary.write_text(report.to_json(), encoding="utf-8")
+    return report
+
+
+def _inputs(bench: Bench) -> Inputs:
+    hosts = tuple(
+        HostInput(
+            name=host.path.resolve().name,
+            series_uid=host.series_uid,
+            sha256=host.sha256,
+            known=len(bench.known[host.series_uid]),
+        )
+        for host in bench.hosts
+    )
+    return Inputs(hosts=hosts, pool=len(bench.pool), pool_sha256=bench.pool_sha256, models=bench.models)
+
+
+def _all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool) -> list[Part]:
+    """Of every copy of every host, in this order."""
+    copies = range(1, bench.settings.copies + 1)
+    parts = {(h, copy): _there(bench, h, copy, output, keep_scans) for h in bench.hosts for copy in copies}
+    missing = {host: [c for c in copies if parts[host, c] is None] for host in bench.hosts}
+    n_missing = sum(map(len, missing.values()))
+    if n_missing < len(parts):
+        tell(f"{len(parts) - n_missing} of {len(parts)} scans are done, in {output / PARTS}")
+    progress.stage("implanting and diagnosing", n_missing)
+    start, done = time.monotonic(), 0
+    for host, wanted in missing.items():
+        made = _made(bench, host, wanted, output / SCANS if keep_scans else None)
+        for copy, part in zip(wanted, made, strict=True):
+            write_part(output / PARTS, part)
+            parts[host, copy] = part
+            done += 1
+            progress.advance()
+            to_go = (time.monotonic() - start) / done * (n_missing - done)
+            tell(f"{part.series_uid}: {len(part.detections)} marks; {_duration(to_go)} to go")
+    return [part for part in parts.values() if part is not None]
+
+
+def _there(bench: Bench, host: Host, copy: int, output: Path, keep_scans: bool) -> Part | None:
+    """What an earlier run has kept, if it is all that this one wants."""
+    uid = implanted_uid(host.series_uid, copy)
+    part = read_part(output / PARTS, uid, bench.key(host, copy))
+    if part and keep_scans and not (part.is_kept and _scan_path(output / SCANS, uid).is_file()):
+        return None
+    return part
+
+
+def _made(bench: Bench, host: Host, copies: Sequence[int], scans: Path | None) -> Iterator[Part]:
+    """The parts of a host, which is read and prepared once; `scans`: the folder to write the scans to."""
+    if not copies:
+        return
+    ct = read_ct(host.path)
+    prepared = prepare(ct)
+    for copy in copies:
+        scan = _implanted(bench, ct, prepared, copy)
+        if scans:
+            uid = scan.ct.series_uid
+            write_ct(_scan_path(scans, uid), scan.ct)
+            write_mask(scans / f"{uid}-nodules.nii.gz", scan.labels, scan.ct.geometry)
+        yield _diagnosed(bench, host, copy, scan, is_kept=scans is not None)
+
+
+def _implanted(bench: Bench, ct: CtVolume, prepared: PreparedCt, copy: int) -> BenchmarkScan:
+    return make_scan(
+        ct,
+        prepared,
+        bench.pool,
+        bench.settings.count,
+        np.random.default_rng(seed_of(bench.settings.seed, ct.series_uid, copy)),
+        series_uid=implanted_uid(ct.series_uid, copy),
+        known=bench.known[ct.series_uid],
+    )
+
+
+def _diagnosed(bench: Bench, host: Host, copy: int, scan: BenchmarkScan, *, is_kept: bool) -> Part:
+    diagnosis = bench.detector(scan.ct)
+    return Part(
+        key=bench.key(host, copy),
+        host=host.series_uid,
+        series_uid=scan.ct.series_uid,
+        is_kept=is_kept,
+        implanted=tuple(scan.implanted),
+        excluded=tuple(scan.excluded),
+        detections=tuple(diagnosis.detections[:MAX_MARKS_PER_SCAN]),
+        warnings=tuple(diagnosis.warnings),
+        seconds=round(sum(diagnosis.timings_s.values()), 3),
+    )
+
+
+def _scan_path(scans: Path, series_uid: str) -> Path:
+    return scans / f"{series_uid}.mhd"
+
+
+def _duration(seconds: float) -> str:
+    """1:05 for 65 s, 2:00:00 for two hours."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

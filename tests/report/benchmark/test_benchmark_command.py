@@ -1,0 +1,63 @@
+"""What `luna benchmark` prints."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2ch_luna.cli import main
+from p2ch_luna.inference import NoduleDetector
+from p2ch_luna.report.benchmark import BenchmarkReport
+
+LONG_UID = "1.2.840.113654.2.55.1234567890123456789"
+
+
+@pytest.fixture
+def luna(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    write_host: Callable[..., Path],
+    lidc: Path,
+    tmp_path: Path,
+    detector: Any,
+) -> Callable[..., str]:
+    """Runs it on a host of a long name with further arguments; stdout."""
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_: detector)
+    host = write_host(LONG_UID)
+
+    def run(*args: str) -> str:
+        command = [
+            "benchmark", host, "--nodules", lidc, "--folds", "0-9", "--copies", 1, "--count", 3,
+            "-o", tmp_path / "out", *args,
+        ]  # fmt: skip
+        with pytest.raises(SystemExit) as end:
+            main(list(map(str, command)))
+        assert end.value.code == 0
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_the_table_has_the_score_and_every_group(luna: Callable[..., str]) -> None:
+    lines = luna().splitlines()
+    assert lines[0] == "CPM 1.000"  # one scan has no interval
+    assert "3 of 3 nodules found, 0 missed, 0 false positives in 1 scan(s)" in lines
+    titles = [line.split("  ")[0] for line in lines if "nodules  at 1 FP/scan" in line]
+    assert titles == ["diameter", "texture", "contrast", "to the lung's edge", "host"]
+    assert any(line.split()[:4] == ["6-10", "mm", "2", "1.000"] for line in lines)
+
+
+def test_of_a_long_uid_the_table_has_the_end(luna: Callable[..., str]) -> None:
+    table = luna()
+    assert f"...{LONG_UID[-21:]} " in table
+    assert LONG_UID not in table
+
+
+def test_json_is_the_report_that_is_written(luna: Callable[..., str], tmp_path: Path) -> None:
+    printed = BenchmarkReport.model_validate(json.loads(luna("--json")))
+    written = (tmp_path / "out" / "benchmark.json").read_text(encoding="utf-8")
+    assert printed == BenchmarkReport.model_validate_json(written)
