@@ -49,6 +49,13 @@ storage_option = click.option(
     show_default=True,
     help="How prepared scans are kept: compressed, or three times as large and read four times as fast.",
 )
+set_option = click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change one value of the config; repeatable.",
+)
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads to use; one a core if left out."
 )

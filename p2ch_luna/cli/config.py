@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2ch_luna.cli._common import echo_json, json_option
+from p2ch_luna.cli._common import echo_json, json_option, set_option
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
     from p2ch_luna.config import RunConfig
     from p2ch_luna.datasets.collection import Known, Sources
-
-set_option = click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one value of the config; repeatable.",
-)
 
 
 @click.group()

@@ -17,6 +17,7 @@ from p2ch_luna.cli._common import (
     output_option,
     pick_device,
     progress,
+    set_option,
     storage_option,
     threads_option,
     use_threads,
@@ -39,13 +40,7 @@ HOW_TO_MINE_THEM = "train another run with other data.train_folds, or mine them 
     type=click.Path(path_type=Path),
     help="Its data are mined; the config of the first RUN if left out.",
 )
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one value of the config; repeatable.",
-)
+@set_option
 @click.option("--also-trained", is_flag=True, help="Mine scans too that every RUN trained on.")
 @output_option("CSV of candidates to write; the config's data.candidates names it.", "candidates.csv")
 @cache_option

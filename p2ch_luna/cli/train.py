@@ -15,6 +15,7 @@ from p2ch_luna.cli._common import (
     device_option,
     open_cache,
     pick_device,
+    set_option,
     storage_option,
     threads_option,
     use_threads,
@@ -30,13 +31,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path), required=False)
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change one value of the config; repeatable.",
-)
+@set_option
 @click.option(
     "--runs",
     type=click.Path(path_type=Path),

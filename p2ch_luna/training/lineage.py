@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from p2ch_luna.datasets.splits import MOST_NAMED
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.lidc_tables import load_lidc_tables
+from p2ch_luna.training.run_dir import read_json
 
 Split = Mapping[str, Sequence[str]]  # as in a run's split.json or a model's card, see `Sides.split`
 
@@ -19,13 +19,7 @@ UNTOUCHED = "untouched folds"
 
 def read_split(path: Path) -> Split:
     """Read a run's split.json."""
-    try:
-        split = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LunaError(f"{path}: {error.strerror}; wanted the folder of a run") from error
-    except ValueError as error:
-        raise LunaError(f"{path}: damaged: {error}; wanted who trained, as `luna train` writes it") from error
-    return checked(path, split)
+    return checked(path, read_json(path, dict))
 
 
 def checked(source: Path, split: object) -> Split:

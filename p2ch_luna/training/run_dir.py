@@ -109,13 +109,13 @@ def set_status(run: Path, status: str) -> None:
 
 def load_about(run: Path) -> dict[str, Any]:
     """software, commit, command, started, device, processes, status."""
-    about: dict[str, Any] = _read_json(run / ABOUT, dict)
+    about: dict[str, Any] = read_json(run / ABOUT, dict)
     return about
 
 
 def load_history(run: Path) -> list[dict[str, Any]]:
     """An entry an epoch: epoch, step, seconds since the run began, metrics; empty before the first ends."""
-    history: list[dict[str, Any]] = _read_json(run / HISTORY, list) if (run / HISTORY).is_file() else []
+    history: list[dict[str, Any]] = read_json(run / HISTORY, list) if (run / HISTORY).is_file() else []
     return history
 
 
@@ -138,7 +138,7 @@ def keep_split(run: Path, split: Mapping[str, list[str]], *, resume: bool) -> No
     if not resume:
         _write_json(path, split)
         return
-    before: dict[str, list[str]] = _read_json(path, dict)
+    before: dict[str, list[str]] = read_json(path, dict)
     for side, wanted in before.items():
         if changed := sorted(set(wanted) ^ set(split.get(side, []))):
             what = "is gone" if changed[0] in wanted else "is new"
@@ -153,7 +153,8 @@ def _write_json(path: Path, value: object) -> None:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
-def _read_json(path: Path, kind: type) -> Any:
+def read_json(path: Path, kind: type) -> Any:
+    """What a file of the run holds; LunaError where it is not there, damaged, or of another kind."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
