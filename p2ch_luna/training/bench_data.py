@@ -32,7 +32,7 @@ from p2ch_luna.training.optim import make_optimizer, warmup_cosine
 from p2ch_luna.training.segmentation import SegmentationLosses, augment_patches, counts, totals
 from p2ch_luna.training.state import State
 from p2ch_luna.training.stop import Stop
-from p2ch_luna.training.tasks import TASKS, make_samples
+from p2ch_luna.training.tasks import TASKS
 from p2ch_luna.training.world import World
 
 PATCH, CROP, BOOK_CROP = (64, 64, 64), (48, 48, 48), (32, 48, 48)
@@ -156,7 +156,10 @@ def _crop_figures(bench: Bench, shares: Mapping[Storage, Share], folder: Path) -
 def _samples(
     task: str, share: Share, mix: Mapping[str, float], shape: Sequence[int], count: int
 ) -> tuple[Dataset[Any], BalancedSampler]:
-    return make_samples(TASKS[task], share, mix, shape, count, seed=0, trains=True)
+    """Of any mix: what is measured here trains nothing, and may be without nodules."""
+    sources = TASKS[task].sources(share)
+    sampler = BalancedSampler([len(sources[name]) for name in mix], list(mix.values()), count, seed=0)
+    return TASKS[task].dataset([sources[name] for name in mix], shape), sampler
 
 
 def _rate(dataset: Any, sampler: Any, workers: int = 2) -> float:
