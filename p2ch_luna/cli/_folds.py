@@ -218,7 +218,8 @@ def _search(
             except ScanError as error:
                 click.echo(f"luna: warning: {error}; in no figure", err=True)
             else:
-                marks = list(find(network, prepared))[:MAX_MARKS_PER_SCAN]
+                # the score of the first beyond the limit decides how many of the marks before it count
+                marks = list(find(network, prepared))[: MAX_MARKS_PER_SCAN + 1]
                 found[scan.series_uid] = [
                     ScoredPoint(m.series_uid, m.center_xyz, m.probability) for m in marks
                 ]

@@ -37,6 +37,8 @@ RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
 
 weights_type = click.Path(dir_okay=False, path_type=Path)
 
+MOST_NODULES = 50  # of a set: with more, the 100 marks that count would not reach 8 false positives
+
 
 @click.command()
 @click.argument("hosts", nargs=-1, required=True, metavar="HOST...", type=click.Path(path_type=Path))
@@ -56,7 +58,13 @@ weights_type = click.Path(dir_okay=False, path_type=Path)
     show_default=True,
     help="Sets of nodules for each HOST.",
 )
-@click.option("--count", type=click.IntRange(1, 250), default=20, show_default=True, help="Nodules a set.")
+@click.option(
+    "--count",
+    type=click.IntRange(1, MOST_NODULES),
+    default=20,
+    show_default=True,
+    help="Nodules a set; of a scan's marks the score counts 100.",
+)
 @click.option(
     "--min-diameter", type=float, default=3.0, show_default=True, help="Leave out smaller nodules, in mm."
 )
@@ -144,10 +152,10 @@ def _settings(
     )
 
 
-def _known(path: Path | None) -> list[Nodule]:
+def _known(path: Path | None) -> list[Nodule] | None:
     from p2ch_luna.io import read_nodules
 
-    return read_nodules(path) if path else []
+    return read_nodules(path) if path else None
 
 
 def _tell(line: str) -> None:
@@ -157,12 +165,15 @@ def _tell(line: str) -> None:
 def _table(report: BenchmarkReport) -> Iterator[str]:
     """The figures for a person."""
     figures = report.figures
-    yield f"CPM {figures.cpm:.3f}  {_interval(figures.cpm_95)}".rstrip()
+    n_hosts = len(report.inputs.hosts)
+    hosts = f"{n_hosts} host" + ("s" if n_hosts > 1 else "")
+    yield f"CPM {figures.cpm:.3f}  {_interval(figures.cpm_95) or 'no 95% interval'} of {hosts}"
     yield ""
     yield (
         f"{figures.found} of {figures.nodules} nodules found, {figures.nodules - figures.found} missed, "
         f"{figures.false_positives} false positives in {figures.scans} scan(s)"
     )
+    yield f"{figures.distinct_nodules} distinct nodules in {hosts}"
     yield ""
     yield "FP/scan  sensitivity  95% interval"
     for point in figures.froc:

@@ -59,6 +59,7 @@ def implant(
     luna diagnose implanted/my-ct-implanted-0.mhd -o out
     luna evaluate out/detections.csv --truth implanted/annotations.csv
     """
+    from p2ch_luna.datasets.benchmark import known_by_host
     from p2ch_luna.datasets.implant import implant_at_random, implantable_nodules
     from p2ch_luna.datasets.splits import parse_folds
     from p2ch_luna.files import replacing_folder
@@ -67,7 +68,8 @@ def implant(
     with progress() as stages, replacing_folder(output) as folder:
         stages.stage(f"reading {host.name}")
         ct = read_ct(host)
-        own = [n for n in (read_nodules(known) if known else []) if n.series_uid == ct.series_uid]
+        listed = read_nodules(known) if known else None
+        own = known_by_host(listed, [ct.series_uid])[ct.series_uid]
         pool = implantable_nodules(lidc, parse_folds(folds), min_diameter, max_diameter)
         name = f"{ct.series_uid}-implanted-{seed}"
         stages.stage(f"implanting {count} of {len(pool)} nodules")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +22,8 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.io.lidc import LidcNodule
 from p2ch_luna.io.volumes import read_ct
 from p2ch_luna.lungs import PreparedCt
+
+log = logging.getLogger(__name__)
 
 SHELL_MM = (FEATHER_MM, 5.0)  # from a nodule's mask: outside the blending, which is half nodule
 
@@ -70,6 +73,25 @@ def check_hosts(paths: Sequence[Path]) -> list[Host]:
             raise LunaError(f"{path}: has the series uid of {first}, {ct.series_uid}; wanted each host once")
         hosts[ct.series_uid] = Host(path, ct.series_uid, content_sha256(ct))
     return list(hosts.values())
+
+
+def known_by_host(known: Sequence[Nodule] | None, series_uids: Sequence[str]) -> dict[str, list[Nodule]]:
+    """The findings that each host has of its own, by its series uid; `known` is None if no list is given.
+
+    A host that a list says nothing of is told. Raises LunaError where no row of it is on a host.
+    """
+    rows = known or ()
+    found = {uid: [own for own in rows if own.series_uid == uid] for uid in series_uids}
+    if rows and not any(found.values()):
+        raise LunaError(
+            f"--known: none of its {len(rows)} row(s) is of a host; it has {rows[0].series_uid!r}, "
+            f"wanted ids such as {series_uids[0]!r}"
+        )
+    if known is not None and (without := [uid for uid, own in found.items() if not own]):
+        log.warning(
+            "--known: no row for %s; what these hosts have of their own counts as false", ", ".join(without)
+        )
+    return found
 
 
 def content_sha256(ct: CtVolume) -> str:

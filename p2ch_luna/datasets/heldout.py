@@ -43,7 +43,10 @@ def check_folds_apart(known: Known, folds: Sequence[int]) -> None:
     for fold in folds:
         if not count_in(known, [fold]).scans:
             named = ", ".join(map(str, there)) or "none"
-            raise LunaError(f"--folds: fold {fold} has no annotated scan; folds with scans: {named}")
+            raise LunaError(
+                f"--folds: fold {fold} has no annotated scan; folds with scans: {named}; "
+                "wanted data.luna16, or data.scans and data.annotations, with scans of each fold"
+            )
         train = _taught(known, train_folds(folds, fold), trainers(known, folds, fold))
         try:
             check_no_leak(train, patients_of(known, held_out(known, fold)))

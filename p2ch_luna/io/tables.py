@@ -187,6 +187,9 @@ class _Row:
 
 
 def _is_number(text: str) -> bool:
+    """Whether it is a number as tables have them: `float` also takes 1_0 and digits of other scripts."""
+    if "_" in text or not text.isascii():
+        return False
     try:
         float(text)
     except ValueError:

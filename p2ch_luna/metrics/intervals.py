@@ -38,7 +38,8 @@ def auc_with_interval(is_positive: ArrayLike, score: ArrayLike, confidence: floa
     logit of the area, so that it lies within 0 and 1. Samples count as independent: where many are of one
     patient, use `bootstrap_by_patient`. All NaN if a class is absent; the bounds are NaN if it has one
     sample. An area of 1 has no variance: its low bound is the area with which min(M, N) pairs, no two with a
-    sample in common, are all won in (1 - confidence) / 2 of the cases; of 0 likewise. Equal scores: all 0.5.
+    sample in common, are all won in (1 - confidence) / 2 of the cases; of 0 likewise. Another area without
+    variance, as of equal scores, tells nothing of its spread: the bounds are NaN.
     """
     positive, scores = paired(is_positive, score)
     auc = roc_auc(positive, scores)
@@ -49,8 +50,10 @@ def auc_with_interval(is_positive: ArrayLike, score: ArrayLike, confidence: floa
     if auc in (0, 1):
         far = float(tail ** (1 / n_smaller))
         return Estimate(auc, far, 1.0) if auc == 1 else Estimate(auc, 0.0, 1 - far)
-    error = np.sqrt(_variance(*_pairs_won(positive, scores)))
-    reach = -ndtri(tail) * error / (auc * (1 - auc))
+    variance = _variance(*_pairs_won(positive, scores))
+    if variance == 0:
+        return Estimate(auc, np.nan, np.nan)
+    reach = -ndtri(tail) * np.sqrt(variance) / (auc * (1 - auc))
     return Estimate(auc, float(expit(logit(auc) - reach)), float(expit(logit(auc) + reach)))
 
 
@@ -59,10 +62,10 @@ def compare_auc(
 ) -> AucDifference:
     """How much better the first score tells the same (N,) samples apart, by the paired test of DeLong et al.
 
-    As in `auc_with_interval` samples count as independent. The interval is cut at -1 and 1. Scores of one
-    order differ by 0, and p is 1. All NaN if a class is absent. Bounds and p are NaN where the data tell
-    nothing of the spread: with one sample of a class, or with a difference that is the same whichever samples
-    are looked at, such as that of a perfect score and a constant one.
+    As in `auc_with_interval` samples count as independent: none may be there twice. The interval is cut at
+    -1 and 1. Scores of one order differ by 0, and p is 1. All NaN if a class is absent. Bounds and p are NaN
+    where the data tell nothing of the spread: with one sample of a class, or with a difference that is the
+    same whichever samples are looked at, such as that of a perfect score and a constant one.
     """
     positive, scores = paired(is_positive, first)
     _, others = paired(is_positive, second)

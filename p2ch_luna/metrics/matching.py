@@ -115,7 +115,8 @@ def hits(
     center_xyz: NDArray[np.float64], diameter_mm: NDArray[np.float64], mark_xyz: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
     """(N, M): whether mark m lies inside sphere n; on its surface is no hit. Centres (N, 3), marks (M, 3)."""
-    squared_mm2 = ((center_xyz[:, None] - mark_xyz[None]) ** 2).sum(axis=2)
+    with np.errstate(over="ignore"):  # a mark at 1e300 mm is farther than any nodule
+        squared_mm2 = ((center_xyz[:, None] - mark_xyz[None]) ** 2).sum(axis=2)
     result: NDArray[np.bool_] = squared_mm2 < (diameter_mm[:, None] / 2) ** 2
     return result
 

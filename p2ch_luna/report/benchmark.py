@@ -98,10 +98,11 @@ class Figures(_Part):
     """LUNA16's score, and sensitivity of the nodules that are alike. Groups without a nodule are left out."""
 
     cpm: float
-    cpm_95: Interval
+    cpm_95: Interval  # of hosts drawn with all their copies, as those of `froc`; None: fewer than two hosts
     froc: tuple[FrocPoint, ...]  # the seven points of the CPM
     scans: int
     nodules: int
+    distinct_nodules: int  # of LIDC: one that is set into several scans counts once
     found: int  # by any mark
     false_positives: int  # of any score
     groups: dict[str, tuple[Group, ...]]  # diameter, texture, contrast, pleura, host
@@ -155,6 +156,7 @@ class Scored(NamedTuple):
 
     implanted: list[Implanted]
     hosts: list[str]  # of each nodule
+    host_of_scan: list[str]
     score: NDArray[np.float64]  # (N,) of its best mark; -inf: missed
     found: dict[float, NDArray[np.bool_]]  # (N,) at each of RATES
     outcome: Outcome
@@ -173,6 +175,7 @@ def score_parts(parts: Sequence[Part]) -> Scored:
     return Scored(
         implanted,
         [part.host for part in parts for _ in part.implanted],
+        [part.host for part in parts],
         score,
         {rate: score >= threshold_at(curve, rate) for rate in RATES},
         outcome,
@@ -180,9 +183,12 @@ def score_parts(parts: Sequence[Part]) -> Scored:
 
 
 def figures_of(scored: Scored, rng: np.random.Generator) -> Figures:
-    """The score with the bounds of scans drawn by `rng`, and the sensitivity of each group."""
+    """The score with the bounds of hosts drawn by `rng`, and the sensitivity of each group.
+
+    A host is drawn with all its copies: more of them do not say more of how other hosts would do.
+    """
     outcome = scored.outcome
-    curve, band = froc(outcome), bootstrap(outcome, rng)
+    curve, band = froc(outcome), bootstrap(outcome, rng, groups=scored.host_of_scan)
     cpm_95 = float(band.cpm.low), float(band.cpm.high)
     return Figures(
         cpm=curve.cpm,
@@ -190,6 +196,7 @@ def figures_of(scored: Scored, rng: np.random.Generator) -> Figures:
         froc=froc_points(curve.at(CPM_FP_PER_SCAN), band.at(CPM_FP_PER_SCAN)),
         scans=outcome.n_scans,
         nodules=len(scored.implanted),
+        distinct_nodules=len({one.name for one in scored.implanted}),
         found=int(np.isfinite(scored.score).sum()),
         false_positives=len(outcome.false_score),
         groups=_groups(scored),

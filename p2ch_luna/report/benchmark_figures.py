@@ -48,7 +48,8 @@ def sensitivity_figure(report: BenchmarkReport, scale: str) -> Figure:
         )
     _label(ax, groups, scale)
     scans = f"{report.figures.scans} scan" + ("s" if report.figures.scans > 1 else "")
-    figure.suptitle(f"{report.figures.nodules} nodules implanted in {scans}", fontsize=10)
+    nodules = f"{report.figures.nodules} nodules ({report.figures.distinct_nodules} distinct)"
+    figure.suptitle(f"{nodules} implanted in {scans}", fontsize=10)
     return figure
 
 

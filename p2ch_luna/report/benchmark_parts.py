@@ -19,7 +19,7 @@ from p2ch_luna.findings import Detection, Nodule
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io.scan_keys import recipe_digest
 
-FORMAT = 1  # of a part, and of how a scan is made; a new one makes all parts anew
+FORMAT = 2  # of a part, and of how a scan is made; a new one makes all parts anew
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,8 @@ class Part(BaseModel):
     is_kept: bool  # the scan too, as a file
     implanted: tuple[Implanted, ...]
     excluded: tuple[Nodule, ...]
-    detections: tuple[Detection, ...]  # the most probable first, as many as count for LUNA16's score
+    # the most probable first: all that can count for LUNA16's score, and the next one, as ties need it
+    detections: tuple[Detection, ...]
     warnings: tuple[str, ...]
     seconds: float  # of the diagnosis
 

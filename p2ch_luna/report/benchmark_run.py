@@ -15,6 +15,7 @@ from p2ch_luna.datasets.benchmark import (
     Host,
     check_hosts,
     implanted_uid,
+    known_by_host,
     make_scan,
     pool_sha256,
     seed_of,
@@ -44,6 +45,7 @@ from p2ch_luna.report.benchmark_parts import Part, part_key, read_part, write_pa
 from p2ch_luna.training.lineage import learnt_from
 
 PARTS, SCANS, REPORT = "parts", "scans", "benchmark.json"
+FEW_HOSTS = 5  # to draw from: a resample of fewer is most often one of the same few
 
 Tell = Callable[[str], None]
 
@@ -66,14 +68,17 @@ class Bench:
         cls,
         hosts: Sequence[Path],
         lidc: Path,
-        known: Sequence[Nodule],
+        known: Sequence[Nodule] | None,
         detector: NoduleDetector,
         settings: Settings,
     ) -> Bench:
-        """Raises LunaError for a host that cannot be read, and where no nodule is as the settings want it."""
+        """Raises LunaError for a host that cannot be read, and where no nodule is as the settings want it.
+
+        known: as `known_by_host` takes it, with the same errors.
+        """
         read = check_hosts(hosts)
         pool = implantable_nodules(lidc, settings.folds, settings.min_diameter_mm, settings.max_diameter_mm)
-        of_host = {h.series_uid: [n for n in known if n.series_uid == h.series_uid] for h in read}
+        of_host = known_by_host(known, [host.series_uid for host in read])
         return cls(read, of_host, pool, pool_sha256(pool), detector, settings)
 
     @property
@@ -132,13 +137,26 @@ def run_benchmark(
         inputs=_inputs(bench),
         settings=bench.settings,
         figures=figures_of(scored, np.random.default_rng(bench.settings.seed)),
-        warnings=(*leaks, *dict.fromkeys(f"{p.host}: {warning}" for p in parts for warning in p.warnings)),
+        warnings=(
+            *leaks,
+            *_few_hosts(bench),
+            *dict.fromkeys(f"{p.host}: {warning}" for p in parts for warning in p.warnings),
+        ),
     )
     write_tables(output, parts, scored)
     write_plots(output, report)
     with replacing(output / REPORT) as temporary:
         temporary.write_text(report.to_json(), encoding="utf-8")
     return report
+
+
+def _few_hosts(bench: Bench) -> list[str]:
+    """That the interval is of too few hosts, if so; below two there is none."""
+    n = len(bench.hosts)
+    if n >= FEW_HOSTS:
+        return []
+    told = "no 95% interval of the CPM" if n < 2 else "the 95% interval of the CPM is a rough one"
+    return [f"{n} host(s): {told}; wanted {FEW_HOSTS} or more, and further copies are no further hosts"]
 
 
 def _inputs(bench: Bench) -> Inputs:
@@ -221,7 +239,7 @@ def _diagnosed(bench: Bench, host: Host, copy: int, scan: BenchmarkScan, *, is_k
         is_kept=is_kept,
         implanted=tuple(scan.implanted),
         excluded=tuple(scan.excluded),
-        detections=tuple(diagnosis.detections[:MAX_MARKS_PER_SCAN]),
+        detections=tuple(diagnosis.detections[: MAX_MARKS_PER_SCAN + 1]),
         warnings=tuple(diagnosis.warnings),
         seconds=round(sum(diagnosis.timings_s.values()), 3),
     )

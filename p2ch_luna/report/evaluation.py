@@ -49,7 +49,12 @@ class FrocPoint(_Part):
 
 
 class Group(_Part):
-    """How many nodules of one kind are found among all false positives."""
+    """Nodules of one kind, and how many of them are found.
+
+    Found is what scores at least the threshold of all nodules' curve, the lowest with no more than
+    `fp_per_scan` false positives: sensitivity is a whole count of the nodules, and the counts of groups add
+    up. A point of the FROC curve lies between two thresholds where this is below it.
+    """
 
     name: str
     nodules: int

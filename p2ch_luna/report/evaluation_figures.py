@@ -111,5 +111,6 @@ def _reach(value: float, interval: Interval) -> list[list[float]] | None:
 
 
 def _short(name: str) -> str:
-    """The end of a long name, where paths differ."""
-    return name if len(name) <= MOST_CHARS else f"…{name[1 - MOST_CHARS :]}"
+    """The end of a long name, where paths differ; a dollar sign begins no formula."""
+    shown = name if len(name) <= MOST_CHARS else f"…{name[1 - MOST_CHARS :]}"
+    return shown.replace("$", r"\$")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from p2ch_luna.report.evaluation_scores import (
     judge,
     score_of,
 )
+
+MOST_NAMED = 3  # ids in an error
 
 
 @dataclass(frozen=True)
@@ -62,12 +64,14 @@ def run_evaluation(detections: Sequence[Path], lists: Lists, min_diameter_mm: fl
     names = _names(detections)
     marks = [read_detections(path) for path in detections]
     warnings: list[str] = []
-    whole = _truth(lists, marks, warnings)
+    whole = _truth(lists, dict(zip(detections, marks, strict=True)), warnings)
     truth = whole.from_diameter(min_diameter_mm)
-    for name, of_one in zip(names, marks, strict=True):
+    for path, name, of_one in zip(detections, names, marks, strict=True):
+        _check_listed(path, of_one, truth.scans)
         warnings += _said_of_marks(name, of_one, truth.scans)
     results = [judge(name, truth, of_one, seed) for name, of_one in zip(names, marks, strict=True)]
     warnings += _said_of_truth(lists.nodules, truth, len(results[0].outcome.nodule_score))
+    warnings += _said_of_excluded(lists.excluded, whole)
     first, *others = (score_of(result, truth) for result in results)
     differences = differences_of(results, seed)
     evaluation = Evaluation(
@@ -89,35 +93,65 @@ def _names(paths: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
-def _truth(lists: Lists, marks: Sequence[Sequence[ScoredPoint]], warnings: list[str]) -> Truth:
+def _truth(lists: Lists, marks: Mapping[Path, Sequence[ScoredPoint]], warnings: list[str]) -> Truth:
+    """marks: of each file."""
     nodules = with_ratings(read_nodules(lists.nodules))
     excluded = read_nodules(lists.excluded) if lists.excluded else []
     of_truth = {nodule.series_uid for nodule in nodules}
-    of_marks = {mark.series_uid for of_one in marks for mark in of_one}
     if lists.scans is None:
-        _check_common("the detections", of_truth, of_marks, "the same scans in both, or --scans with a list")
-        scans = sorted(of_truth | of_marks)
+        scans = _named_scans(
+            of_truth, {path: {m.series_uid for m in of_one} for path, of_one in marks.items()}
+        )
         warnings.append(
             f"--scans is not given: counting the {len(scans)} scan(s) named in the truth or the detections; "
             "scans without either are not counted"
         )
     else:
         scans = read_series_uids(lists.scans)
-        _check_common(f"{lists.scans}", of_truth, set(scans), "a list of the scans that were diagnosed")
+        _check_common(lists.scans, of_truth, set(scans), "a list of the scans that were diagnosed")
     return Truth(nodules, excluded, scans)
 
 
-def _check_common(where: str, of_truth: set[str], others: set[str], wanted: str) -> None:
+def _named_scans(of_truth: set[str], of_marks: Mapping[Path, set[str]]) -> list[str]:
+    """Those of the truth and of all files; a file that does not fit would change the others' scores."""
+    for path, uids in of_marks.items():
+        _check_common(path, of_truth, uids, "the same scans in both, or --scans with a list")
+    files = Counter(uid for uids in of_marks.values() for uid in uids)
+    for path, uids in of_marks.items():
+        alone = sorted(uid for uid in uids - of_truth if files[uid] == 1)
+        if len(of_marks) > 1 and alone:
+            raise LunaError(
+                f"{path}: {len(alone)} scan(s) that neither the truth nor another submission has: "
+                f"{_some(alone)}; expected the same scans in all, or --scans with a list"
+            )
+    return sorted(of_truth.union(*of_marks.values()))
+
+
+def _some(uids: Sequence[str]) -> str:
+    """The first few by name."""
+    more = len(uids) - MOST_NAMED
+    return ", ".join(uids[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_common(path: Path, of_truth: set[str], others: set[str], wanted: str) -> None:
     """Ids of which not one is common have most likely lost digits on their way."""
     if of_truth and others and not of_truth & others:
         raise LunaError(
-            f"no seriesuid in common: the truth has {min(of_truth)}, {where} {_has(where)}{min(others)}; "
+            f"no seriesuid in common: the truth has {min(of_truth)}, {path} has {min(others)}; "
             f"wanted {wanted}"
         )
 
 
-def _has(where: str) -> str:
-    return "" if where == "the detections" else "has "
+def _check_listed(path: Path, marks: Sequence[ScoredPoint], scans: Sequence[str]) -> None:
+    """Every mark is on a scan of the list."""
+    listed = set(scans)
+    unlisted = list(dict.fromkeys(mark.series_uid for mark in marks if mark.series_uid not in listed))
+    if unlisted:
+        such_as = f", such as {scans[0]!r}" if scans else ""
+        raise LunaError(
+            f"{path}: {len(unlisted)} scan(s), such as {unlisted[0]!r}, are not among the {len(scans)} "
+            f"listed; expected ids just as in the list{such_as}"
+        )
 
 
 def _said_of_marks(name: str, marks: Sequence[ScoredPoint], scans: Sequence[str]) -> list[str]:
@@ -145,10 +179,29 @@ def _said_of_marks(name: str, marks: Sequence[ScoredPoint], scans: Sequence[str]
 
 
 def _said_of_truth(path: Path, truth: Truth, n_scored: int) -> list[str]:
-    left_out = len(truth.nodules) - n_scored
-    if not left_out:
+    said = []
+    if left_out := len(truth.nodules) - n_scored:
+        said.append(f"{left_out} nodule(s) of {path} are on scans that are not listed: left out")
+    if unmeasured := sum(nodule.diameter_mm < 0 for nodule in truth.nodules):
+        said.append(
+            f"{unmeasured} nodule(s) of {path} have a negative diameter, which counts as 10 mm: "
+            "is it a list of excluded findings?"
+        )
+    return said
+
+
+def _said_of_excluded(path: Path | None, truth: Truth) -> list[str]:
+    """Raises LunaError where not one excluded finding of the file is on a listed scan."""
+    scans = set(truth.scans)
+    elsewhere = [finding.series_uid for finding in truth.excluded if finding.series_uid not in scans]
+    if not elsewhere:
         return []
-    return [f"{left_out} nodule(s) of {path} are on scans that are not listed: left out"]
+    if len(elsewhere) == len(truth.excluded):
+        raise LunaError(
+            f"{path}: no excluded finding on any of the {len(scans)} scan(s): it has {min(elsewhere)}, the "
+            f"scans are such as {min(scans, default='none')}; expected findings on these scans"
+        )
+    return [f"{len(elsewhere)} excluded finding(s) of {path} are on scans that are not listed: left out"]
 
 
 def _inputs(detections: Sequence[Path], lists: Lists) -> tuple[Input, ...]:

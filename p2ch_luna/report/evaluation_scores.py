@@ -80,6 +80,7 @@ def score_of(result: Result, truth: Truth) -> Score:
     threshold = threshold_at(curve, OPERATING_FP_PER_SCAN)
     n_found = int(np.isfinite(outcome.nodule_score).sum())
     is_missed = np.isneginf(outcome.nodule_score)
+    in_groups = outcome.nodule_score >= threshold_at(curve, FP_PER_SCAN_FOR_GROUPS)
     return Score(
         name=result.name,
         cpm=curve.cpm,
@@ -91,9 +92,9 @@ def score_of(result: Result, truth: Truth) -> Score:
         missed=len(nodules) - n_found,
         false_positives=len(outcome.false_score),
         threshold=threshold if math.isfinite(threshold) else None,
-        sizes=_by_size(outcome),
-        textures=_by_kind(outcome, [texture_of(n.texture) for n in nodules], TEXTURES),
-        malignancies=_by_kind(outcome, [malignancy_of(n.malignancy) for n in nodules], MALIGNANCIES),
+        sizes=_by_size(outcome, in_groups),
+        textures=_by_kind(in_groups, [texture_of(n.texture) for n in nodules], TEXTURES),
+        malignancies=_by_kind(in_groups, [malignancy_of(n.malignancy) for n in nodules], MALIGNANCIES),
         confusion=_confusion(outcome, nodules, threshold),
         missed_nodules=_not_found(outcome, nodules, is_missed),
         filtered_nodules=_not_found(outcome, nodules, ~is_missed & (outcome.nodule_score < threshold)),
@@ -162,13 +163,13 @@ def wilson(share: float, n: int) -> tuple[float, float]:
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
-def _by_size(outcome: Outcome) -> tuple[SizeGroup, ...]:
-    """Each band of diameters that has a nodule."""
+def _by_size(outcome: Outcome, is_found: NDArray[np.bool_]) -> tuple[SizeGroup, ...]:
+    """Each band of diameters that has a nodule; is_found: (N,)."""
     bands = []
     for low, high in pairwise(SIZES_MM):
         inside = (outcome.nodule_diameter_mm >= low) & (outcome.nodule_diameter_mm < high)
         if inside.any():
-            group = _group(size_name(low, high), outcome, inside)
+            group = _group(size_name(low, high), is_found[inside])
             below = None if math.isinf(high) else high
             bands.append(SizeGroup(**group.model_dump(), from_mm=low, below_mm=below))
     return tuple(bands)
@@ -181,15 +182,17 @@ def size_name(low: float, high: float) -> str:
     return f"from {low:g} mm" if math.isinf(high) else f"{low:g}-{high:g} mm"
 
 
-def _by_kind(outcome: Outcome, kinds: Sequence[str | None], names: Sequence[str]) -> tuple[Group, ...]:
-    """Each of the `names` that a nodule bears; kinds (N,), None: not rated."""
+def _by_kind(
+    is_found: NDArray[np.bool_], kinds: Sequence[str | None], names: Sequence[str]
+) -> tuple[Group, ...]:
+    """Each of the `names` that a nodule bears; is_found, kinds: (N,), kind None: not rated."""
     groups = ((name, np.array([kind == name for kind in kinds], bool)) for name in names)
-    return tuple(_group(name, outcome, inside) for name, inside in groups if inside.any())
+    return tuple(_group(name, is_found[inside]) for name, inside in groups if inside.any())
 
 
-def _group(name: str, outcome: Outcome, inside: NDArray[np.bool_]) -> Group:
-    sensitivity = float(froc(outcome.of_nodules(inside)).at(FP_PER_SCAN_FOR_GROUPS))
-    count = int(inside.sum())
+def _group(name: str, is_found: NDArray[np.bool_]) -> Group:
+    """is_found: of its nodules, at least one."""
+    sensitivity, count = float(is_found.mean()), len(is_found)
     return Group(
         name=name,
         nodules=count,

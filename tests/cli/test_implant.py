@@ -71,3 +71,15 @@ def test_nodules_that_the_host_has_keep_their_place_under_the_new_name(
               str(tmp_path / "known.csv"), "-o", str(tmp_path / "out")])  # fmt: skip
     excluded = read_nodules(tmp_path / "out" / "annotations_excluded.csv")
     assert excluded == [Nodule("lungfcp-01-0001-implanted-0", (1.0, 2.0, 3.0), 4.0)]
+
+
+def test_a_list_of_other_scans_is_refused(
+    shared_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    host, known = shared_data / "ct" / "lungfcp-01-0001.mha", tmp_path / "known.csv"
+    known.write_text("seriesuid,coordX,coordY,coordZ,diameter_mm\nanother,5,6,7,8\n", encoding="utf-8")
+    with pytest.raises(SystemExit) as done:
+        main(["implant", str(host), "--nodules", str(shared_data / "lidc"), "--known", str(known),
+              "-o", str(tmp_path / "out")])  # fmt: skip
+    assert done.value.code == 1
+    assert "it has 'another', wanted ids such as 'lungfcp-01-0001'" in capsys.readouterr().err

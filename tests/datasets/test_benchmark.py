@@ -10,6 +10,7 @@ from p2ch_luna.datasets.benchmark import (
     check_hosts,
     content_sha256,
     contrast_hu,
+    known_by_host,
     make_scan,
     pleura_mm,
     seed_of,
@@ -160,3 +161,19 @@ def test_known_findings_go_with_the_scan(prepared: PreparedCt, pool: list[LidcNo
     own = Nodule("1.2.3", (0.0, 0.0, -250.0), 8.0)
     scan = make_scan(prepared.ct, prepared, pool, 1, np.random.default_rng(0), series_uid="made", known=[own])
     assert scan.excluded == [replace(own, series_uid="made")]
+
+
+def test_a_host_without_a_row_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    own = Nodule("a", (0.0, 0.0, 0.0), 5.0)
+    assert known_by_host([own], ["a", "b", "c"]) == {"a": [own], "b": [], "c": []}
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == ["--known: no row for b, c"]
+
+
+def test_without_a_list_no_host_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    assert known_by_host(None, ["a"]) == {"a": []}
+    assert not caplog.records
+
+
+def test_rows_of_no_host_are_refused() -> None:
+    with pytest.raises(LunaError, match=r"none of its 1 row\(s\) is of a host; it has 'b'"):
+        known_by_host([Nodule("b", (0.0, 0.0, 0.0), 5.0)], ["a"])

@@ -99,7 +99,7 @@ def test_no_tables_join_to_none() -> None:
         ("1.2.3,1,2,inf,0", "line 3, column coordZ: 'inf'; expected a number"),
         ("1.2.3,1,2,3,2", "line 3, column class: '2'; expected 1, 0 or nothing"),
         ("nan,1,2,3,0", "line 3, column seriesuid: 'nan'; expected a series uid with all its digits"),
-        ("1.2.3,1_0,2,3,x", "line 3, column class: 'x'; expected 1, 0 or nothing"),
+        ("1.2.3,1_0,2,3,0", "line 3, column coordX: '1_0'; expected a number"),
         (",1,2,3,0", "line 3, column seriesuid: ''; expected a series uid"),
         ("1.2.3,1,2,3", "line 3: 4 values; expected 5"),
     ],

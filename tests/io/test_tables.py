@@ -159,6 +159,8 @@ BAD_NODULES = {
     ),
     "semicolons": (HEADER.replace(",", ";"), r"no column 'seriesuid'; found seriesuid;coordX"),
     "text in a number": (f"{HEADER}7,1,2,3,4\n7,1,two,3,4\n", r"line 3, column coordY: 'two'; expected"),
+    "underscore in a number": (f"{HEADER}7,1_0,2,3,4\n", r"column coordX: '1_0'; expected a number"),
+    "Arabic digits": (f"{HEADER}7,1,2,3,\u0663\n", r"column diameter_mm: .*; expected a number"),
     "NaN": (f"{HEADER}{UID},1,2,3,nan\n", r"line 2, column diameter_mm: 'nan'; expected a number"),
     "infinite": (f"{HEADER}{UID},1,inf,3,4\n", r"line 2, column coordY: 'inf'"),
     "empty cell": (f"{HEADER}{UID},1,,3,4\n", r"line 2, column coordY: ''"),

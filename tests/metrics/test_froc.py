@@ -5,7 +5,15 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.metrics.froc import BOOTSTRAP_GRID, CPM_FP_PER_SCAN, bootstrap, froc, resample
+from p2ch_luna.metrics.froc import (
+    BOOTSTRAP_GRID,
+    CPM_FP_PER_SCAN,
+    bootstrap,
+    draw_scans,
+    froc,
+    middle,
+    resample,
+)
 from p2ch_luna.metrics.matching import Outcome
 
 MISSED = -np.inf
@@ -196,3 +204,45 @@ def test_resamples_short_of_false_positives_are_counted_to_the_end() -> None:
 def test_one_seed_gives_one_interval(varied: Outcome) -> None:
     first, again = (bootstrap(varied, np.random.default_rng(7), 50).cpm.low for _ in range(2))
     assert first == again
+
+
+@pytest.mark.parametrize("copies", [1, 50])
+def test_copies_of_a_scan_do_not_narrow_the_interval(copies: int) -> None:
+    """Of two patients one finds 4 in 5, the other 1 in 5: both, or twice the same one, are drawn."""
+    scores = np.tile([[1.0] * 4 + [MISSED], [1.0] + [MISSED] * 4], (copies, 1))
+    patients = outcome(scores.ravel(), [], 2 * copies, np.repeat(np.arange(2 * copies), 5))
+    interval = bootstrap(patients, np.random.default_rng(0), groups=["one", "other"] * copies).cpm
+    assert (float(interval.low), float(interval.high)) == pytest.approx((0.2, 0.8))
+
+
+def test_groups_are_drawn_whole(varied: Outcome) -> None:
+    times = draw_scans(varied, np.random.default_rng(0), 50, np.repeat([7, 3, 5], [2, 4, 6]))
+    assert (times == np.repeat(times[:, [0, 2, 6]], [2, 4, 6], axis=1)).all()
+    assert set(times[:, [0, 2, 6]].sum(axis=1).tolist()) == {3}
+
+
+def test_groups_of_one_scan_are_the_scans(varied: Outcome) -> None:
+    alone, grouped = (
+        draw_scans(varied, np.random.default_rng(1), 20, groups) for groups in (None, np.arange(12))
+    )
+    np.testing.assert_array_equal(alone, grouped)
+
+
+def test_one_group_says_nothing_of_others(varied: Outcome) -> None:
+    assert np.isnan(bootstrap(varied, np.random.default_rng(0), groups=[0] * 12).cpm.low)
+
+
+def test_a_resample_is_divided_by_the_scans_in_it() -> None:
+    """Scan 0 alone, drawn three times where two scans are: one false positive a scan."""
+    two = outcome([0.5, 0.5], [0.9], 2, [0, 1], [0])
+    assert resample(two, np.array([[3, 0]]), [0.5, 1.0]).tolist() == [[0.0, 1.0]]
+
+
+def test_groups_that_are_not_of_all_scans_are_refused(varied: Outcome) -> None:
+    with pytest.raises(ValueError, match="one for each of 12"):
+        draw_scans(varied, np.random.default_rng(0), 5, [1, 2])
+
+
+def test_the_90_percent_bounds_of_1000_are_the_50th_and_950th() -> None:
+    bounds = middle(np.arange(1000.0), confidence=0.9)
+    assert (float(bounds.low), float(bounds.high)) == (50, 950)

@@ -107,8 +107,9 @@ def test_a_reversed_order_is_the_mirror_of_a_perfect_one() -> None:
     assert auc_with_interval(*samples([6, 7], [1, 2, 3])) == pytest.approx((0.0, 0.0, 1 - 0.025**0.5))
 
 
-def test_equal_scores_are_chance_for_sure() -> None:
-    assert auc_with_interval(*samples([1, 1, 1], [1, 1])) == (0.5, 0.5, 0.5)
+def test_equal_scores_tell_nothing_of_the_spread() -> None:
+    found = auc_with_interval(*samples([1, 1, 1], [1, 1]))
+    np.testing.assert_array_equal(found, (0.5, np.nan, np.nan))
 
 
 @pytest.mark.parametrize("is_positive", [[0, 0], [1, 1], []])

@@ -130,6 +130,16 @@ def test_one_scan_has_no_interval_of_scans(parts: list[Part]) -> None:
     assert all(point.sensitivity_95 is None for point in figures.froc)
 
 
+def test_copies_of_one_host_have_no_interval(parts: list[Part]) -> None:
+    same = [one.model_copy(update={"host": "A"}) for one in parts]
+    assert figures_of(score_parts(same), np.random.default_rng(0)).cpm_95 is None
+
+
+def test_a_nodule_in_two_scans_is_one_distinct_nodule(figures: Figures) -> None:
+    """L0 is in both."""
+    assert (figures.nodules, figures.distinct_nodules) == (4, 3)
+
+
 def test_without_a_mark_nothing_is_found(parts: list[Part]) -> None:
     silent = [one.model_copy(update={"detections": ()}) for one in parts]
     figures = figures_of(score_parts(silent), np.random.default_rng(0))

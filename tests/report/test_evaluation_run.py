@@ -88,7 +88,9 @@ def test_a_list_that_has_no_scan_of_the_truth_is_refused(tmp_path: Path) -> None
 
 
 def test_ids_that_lost_their_zeros_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(LunaError, match=r"such as '7', are not among the 1 listed; .* such as '007'"):
+    with pytest.raises(
+        LunaError, match=r"marks\.csv: 1 scan\(s\), such as '7', are not among the 1 listed; .* such as '007'"
+    ):
         run(tmp_path, "7,0,0,0,0.5\n", "007,0,0,0,5\n", "007\n")
 
 
@@ -119,6 +121,62 @@ def test_luna16s_nodules_have_lidcs_ratings(shared_data: Path, tmp_path: Path) -
     evaluation = run_evaluation([tmp_path / "none.csv"], lists, 0.0, seed=0).evaluation
     assert sum(group.nodules for group in evaluation.textures) == 1186
     assert [fate.missed for fate in evaluation.confusion] == [326, 351, 509, None]
+
+
+def submit(folder: Path, *submissions: str) -> Answer:
+    """Without a list of scans; the truth is one nodule on 1.2.1."""
+    (folder / "truth.csv").write_text(NODULES + "1.2.1,0,0,0,5\n")
+    paths = [folder / f"{k}.csv" for k in range(len(submissions))]
+    for path, rows in zip(paths, submissions, strict=True):
+        path.write_text(MARKS + rows)
+    return run_evaluation(paths, Lists(folder / "truth.csv", None, None), 0.0, seed=0)
+
+
+def test_a_submission_of_other_scans_is_named_beside_one_that_fits(tmp_path: Path) -> None:
+    with pytest.raises(LunaError, match=r"truth has 1\.2\.1, .*1\.csv has 1\.2\.8; wanted"):
+        submit(tmp_path, "1.2.1,0,0,0,1\n", "1.2.8,0,0,0,1\n")
+
+
+def test_scans_of_one_submission_alone_need_a_list(tmp_path: Path) -> None:
+    own = "".join(f"1.8.{k},0,0,0,1\n" for k in range(4))
+    with pytest.raises(
+        LunaError,
+        match=r"1\.csv: 4 scan\(s\) .*: 1\.8\.0, 1\.8\.1, 1\.8\.2 and 1 more; .* --scans with a list",
+    ):
+        submit(tmp_path, "1.2.1,0,0,0,1\n", "1.2.1,0,0,0,1\n" + own)
+
+
+def test_scans_that_two_submissions_have_beside_the_truth_are_counted(tmp_path: Path) -> None:
+    marks = "1.2.1,0,0,0,1\n1.2.8,0,0,0,1\n"
+    assert submit(tmp_path, marks, marks).evaluation.scans == 2
+
+
+def excluding(folder: Path, excluded: str) -> tuple[str, ...]:
+    """What is said where 1.2.1 alone is listed."""
+    for name, text in (
+        ("marks.csv", MARKS + "1.2.1,0,0,0,0.5\n"),
+        ("truth.csv", NODULES + "1.2.1,0,0,0,5\n"),
+        ("excluded.csv", NODULES + excluded),
+        ("scans.csv", "1.2.1\n"),
+    ):
+        (folder / name).write_text(text)
+    lists = Lists(folder / "truth.csv", folder / "excluded.csv", folder / "scans.csv")
+    return run_evaluation([folder / "marks.csv"], lists, 0.0, seed=0).evaluation.warnings
+
+
+def test_excluded_findings_on_scans_that_are_not_listed_are_said(tmp_path: Path) -> None:
+    (said,) = excluding(tmp_path, "1.2.1,9,0,0,5\n1.2.2,0,0,0,5\n1.2.3,0,0,0,5\n")
+    expected = (
+        f"2 excluded finding(s) of {tmp_path / 'excluded.csv'} are on scans that are not listed: left out"
+    )
+    assert said == expected
+
+
+def test_excluded_findings_of_other_scans_alone_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        LunaError, match=r"excluded\.csv: no excluded finding .* has 1\.9\.2, .* such as 1\.2\.1"
+    ):
+        excluding(tmp_path, "1.9.2,0,0,0,5\n1.9.3,0,0,0,5\n")
 
 
 def test_all_scores_have_a_difference_but_the_first(both: Answer) -> None:

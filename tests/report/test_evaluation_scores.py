@@ -86,6 +86,14 @@ def test_sensitivity_by_malignancy_leaves_out_who_is_not_rated(score: Score) -> 
     assert groups == [("benign", 1, 0.0), ("indeterminate", 1, 1.0), ("malignant", 1, 1.0)]
 
 
+def test_the_counts_of_sizes_add_up(truth: Truth) -> None:
+    """Tied with the step from 0 to 8 false positives a scan: half of it is at 4, none at the threshold."""
+    false = [ScoredPoint("1.2.1", (-70.0 - k, 0.0, 0.0), 0.5) for k in range(16)]
+    hits = [ScoredPoint("1.2.1", (50.0, 0.0, 0.0), 0.5), ScoredPoint("1.2.2", (0.0, 0.0, 0.0), 0.9)]
+    sizes = score_of(judge("a.csv", truth, [*false, *hits], seed=0), truth).sizes
+    assert [group.sensitivity * group.nodules for group in sizes] == [0.0, 0.0, 0.0, 1.0]
+
+
 def test_nobody_rated_is_no_group(truth: Truth, marks: list[ScoredPoint]) -> None:
     plain = Truth([Nodule(n.series_uid, n.center_xyz, n.diameter_mm) for n in truth.nodules], [], truth.scans)
     score = score_of(judge("a.csv", plain, marks, seed=0), plain)

@@ -214,7 +214,13 @@ def test_malignancy_is_judged_on_clear_nodules_beside_their_diameter() -> None:
     assert found["malignancy_auc"] == 1.0
     assert found["malignancy_auc_of_diameter"] == 0.5  # 6 mm is above 4 and below 9
     assert found["malignancy_auc_gain"] == 0.5
-    assert math.isnan(found["malignancy_auc_gain_p"])  # of one malignant nodule
+
+
+def test_draws_of_the_same_nodules_make_the_gain_no_surer() -> None:
+    """Of 2 nodules drawn 100 times each no test knows that they are 2: no bound and no p is told."""
+    batch = crops([1.0] * 200, [5.0, 1.0] * 100, [6.0, 9.0] * 100)
+    found = summary(verdict([0.9] * 200, [0.8, 0.3] * 100), batch).metrics
+    assert [name for name in found if "gain" in name] == ["malignancy_auc_gain"]
 
 
 def test_what_is_not_there_has_no_figure() -> None:

@@ -14,41 +14,73 @@ from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.report.benchmark import BenchmarkReport
 
 LONG_UID = "1.2.840.113654.2.55.1234567890123456789"
+HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 
 
 @pytest.fixture
-def luna(
+def ended(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     write_host: Callable[..., Path],
     lidc: Path,
     tmp_path: Path,
     detector: Any,
-) -> Callable[..., str]:
-    """Runs it on a host of a long name with further arguments; stdout."""
+) -> Callable[..., tuple[object, str, str]]:
+    """Runs it on a host of a long name with further arguments: exit code, stdout, stderr."""
     monkeypatch.setattr(NoduleDetector, "load", lambda *_: detector)
     host = write_host(LONG_UID)
 
-    def run(*args: str) -> str:
+    def run(*args: object) -> tuple[object, str, str]:
         command = [
             "benchmark", host, "--nodules", lidc, "--folds", "0-9", "--copies", 1, "--count", 3,
             "-o", tmp_path / "out", *args,
         ]  # fmt: skip
         with pytest.raises(SystemExit) as end:
             main(list(map(str, command)))
-        assert end.value.code == 0
-        return capsys.readouterr().out
+        captured = capsys.readouterr()
+        return end.value.code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def luna(ended: Callable[..., tuple[object, str, str]]) -> Callable[..., str]:
+    """Stdout of a run that ends well."""
+
+    def run(*args: object) -> str:
+        code, out, _ = ended(*args)
+        assert code == 0
+        return out
+
+    return run
+
+
+@pytest.fixture
+def luna_fails(ended: Callable[..., tuple[object, str, str]]) -> Callable[..., str]:
+    """Stderr of a run that ends with an error."""
+
+    def run(*args: object) -> str:
+        code, _, err = ended(*args)
+        assert code == 1
+        return err
 
     return run
 
 
 def test_the_table_has_the_score_and_every_group(luna: Callable[..., str]) -> None:
     lines = luna().splitlines()
-    assert lines[0] == "CPM 1.000"  # one scan has no interval
+    assert lines[0] == "CPM 1.000  no 95% interval of 1 host"
+    assert "3 distinct nodules in 1 host" in lines
     assert "3 of 3 nodules found, 0 missed, 0 false positives in 1 scan(s)" in lines
     titles = [line.split("  ")[0] for line in lines if "nodules  at 1 FP/scan" in line]
     assert titles == ["diameter", "texture", "contrast", "to the lung's edge", "host"]
     assert any(line.split()[:4] == ["6-10", "mm", "2", "1.000"] for line in lines)
+
+
+def test_a_list_of_other_scans_findings_is_refused(luna_fails: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "known.csv").write_text(HEADER + "elsewhere,1,2,3,4\n", encoding="utf-8")
+    err = luna_fails("--known", tmp_path / "known.csv")
+    assert f"none of its 1 row(s) is of a host; it has 'elsewhere', wanted ids such as '{LONG_UID}'" in err
 
 
 def test_of_a_long_uid_the_table_has_the_end(luna: Callable[..., str]) -> None:

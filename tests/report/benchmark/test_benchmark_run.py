@@ -12,6 +12,8 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
+from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference import Diagnosis
 from p2ch_luna.inference.detector import Silent
 from p2ch_luna.io import read_ct, read_detections, read_mask, read_nodules, read_series_uids
 from p2ch_luna.models.checkpoint import ModelCard
@@ -35,7 +37,7 @@ class Bencher:
     def __call__(
         self,
         *hosts: Path,
-        known: Sequence[Nodule] = (),
+        known: Sequence[Nodule] | None = None,
         keep_scans: bool = False,
         **settings: object,
     ) -> BenchmarkReport:
@@ -213,6 +215,7 @@ def test_patients_and_hosts_that_a_network_learnt_from_are_told(
     assert report.warnings == (
         "the segmentation network has learnt from 1 of the hosts: host",
         "the segmentation network has learnt from 1 of the patients of nodules: P2",
+        "1 host(s): no 95% interval of the CPM; wanted 5 or more, and further copies are no further hosts",
     )
     assert "patients of nodules: P2; sensitivity on others will be lower" in caplog.text
 
@@ -236,3 +239,24 @@ def test_a_kept_scan_of_an_earlier_seed_is_replaced(run: Bencher, write_host: Wr
     for nodule in read_nodules(run.output / "annotations.csv"):
         i, row, col = np.rint(geometry.to_irc(nodule.center_xyz)).astype(int)
         assert labels[i, row, col]
+
+
+def test_two_hosts_are_told_to_be_few(run: Bencher, write_host: WriteHost) -> None:
+    report = run(write_host("a"), write_host("b", -800), copies=1)
+    assert report.warnings == (
+        "2 host(s): the 95% interval of the CPM is a rough one; wanted 5 or more, and further copies are no "
+        "further hosts",
+    )
+
+
+def test_120_tied_marks_are_as_many_as_the_rule_keeps(run: Bencher, write_host: WriteHost) -> None:
+    """None: all are tied with number 101. Cut to 100 first, all would count."""
+    seen = run.detector
+
+    def crowd(ct: CtVolume) -> Diagnosis:
+        diagnosis: Diagnosis = seen(ct)
+        return replace(diagnosis, detections=[replace(diagnosis.detections[0], probability=0.5)] * 120)
+
+    crowd.models, crowd.proposal = seen.models, seen.proposal  # type: ignore[attr-defined]
+    run.detector = crowd
+    assert run(write_host(), copies=1).figures.found == 0
