@@ -90,17 +90,10 @@ def _finder(run_config: RunConfig, device: torch.device) -> Find:
 
 @contextmanager
 def _silent() -> Iterator[Stages]:
-    yield _Nothing()
+    """Of a process that has no terminal of its own."""
+    from p2ch_luna.inference.detector import Silent
 
-
-class _Nothing:
-    """`Stages` of a process that has no terminal of its own."""
-
-    def stage(self, text: str, total: float | None = None) -> None:
-        """Nothing to tell."""
-
-    def advance(self, steps: float = 1) -> None:
-        """Nothing to tell."""
+    yield Silent()
 
 
 class _Shown:

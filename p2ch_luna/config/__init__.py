@@ -2,7 +2,6 @@
 
 from p2ch_luna.config.runs import (
     BEST_BY,
-    ClassifierRun,
     MalignancyRun,
     NoduleRun,
     RunConfig,
@@ -13,7 +12,6 @@ from p2ch_luna.config.toml import as_toml, check_config, difference, load_config
 
 __all__ = [
     "BEST_BY",
-    "ClassifierRun",
     "DataConfig",
     "MalignancyRun",
     "NoduleRun",

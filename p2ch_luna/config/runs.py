@@ -82,7 +82,6 @@ class ClassifierRun(RunConfig):
 
     sampling: ClassifierSampling
     model: ClassifierConfig
-    validation: ClassifierValidation
     loss: ClassifierLoss
 
     @model_validator(mode="after")
@@ -99,6 +98,7 @@ class NoduleRun(ClassifierRun):
     """Which candidates are nodules."""
 
     task: Literal["nodule"]
+    validation: ClassifierValidation
 
 
 class MalignancyRun(ClassifierRun):

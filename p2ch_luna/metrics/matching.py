@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -62,17 +62,6 @@ class Outcome:
     nodule_index: NDArray[np.int64]
     nodule_mark: NDArray[np.int64]
     false_mark: NDArray[np.int64]
-
-    def of_nodules(self, chosen: NDArray[np.bool_]) -> Outcome:
-        """The same scans and false positives with only the `chosen` (N,) of the nodules in the truth."""
-        return replace(
-            self,
-            nodule_score=self.nodule_score[chosen],
-            nodule_scan=self.nodule_scan[chosen],
-            nodule_diameter_mm=self.nodule_diameter_mm[chosen],
-            nodule_index=self.nodule_index[chosen],
-            nodule_mark=self.nodule_mark[chosen],
-        )
 
 
 def score_detections(

@@ -232,7 +232,6 @@ def summarise(observations: Sequence[CropObservation], how: CropLosses, _baselin
     truth, said = seen.is_nodule > 0, seen.nodule_probability
     rated, is_bad = known_malignancy(seen)
     found = at_threshold(truth, said, SEEN)
-    at_95_percent = sensitivity_at_specificity(truth, said, 0.95)
     return Evaluation(
         metrics={
             **loss_metrics([seen]),
@@ -241,8 +240,7 @@ def summarise(observations: Sequence[CropObservation], how: CropLosses, _baselin
             "sensitivity": found.sensitivity,
             "precision": found.precision,
             "f1": found.f1,
-            "sensitivity_at_5_percent_fp": at_95_percent,
-            "sensitivity_at_95_percent_specificity": at_95_percent,
+            "sensitivity_at_5_percent_fp": sensitivity_at_specificity(truth, said, 0.95),
             "calibration_error": calibration(truth, said).error,
             **beside_diameter(is_bad, seen.malignancy_probability[rated], seen.diameter_mm[rated]),
             **({"diameter_error_mm": diameter_error_mm(seen)} if how.diameter > 0 else {}),

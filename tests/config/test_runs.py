@@ -44,8 +44,9 @@ def test_a_network_of_another_task_is_refused(smoke: Path) -> None:
     )
 
 
-def test_only_a_classifier_says_who_proposes(smoke: Path, nodule: Path) -> None:
-    assert "unknown key validation.segmentation" in told_of(smoke, "validation.segmentation=a")
+def test_only_a_nodule_run_says_who_proposes(smoke: Path, nodule: Path, malignancy: Path) -> None:
+    for other in (smoke, malignancy):
+        assert "unknown key validation.segmentation" in told_of(other, "validation.segmentation=a")
     assert load_config(nodule, ["validation.segmentation=a"]).validation.model_dump()["segmentation"] == "a"
 
 

@@ -155,7 +155,7 @@ def test_other_scans_are_no_pair(rng: np.random.Generator) -> None:
 def test_other_nodules_are_no_pair(rng: np.random.Generator) -> None:
     some = outcome([0.9, 0.5])
     with pytest.raises(ValueError, match=r"submission 3: 1 nodule\(s\)"):
-        compare([some, some, some.of_nodules(np.array([True, False]))], rng)
+        compare([some, some, outcome([0.9], n_scans=some.n_scans)], rng)
 
 
 def test_one_submission_is_no_pair(rng: np.random.Generator) -> None:

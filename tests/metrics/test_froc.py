@@ -104,14 +104,6 @@ def test_only_the_order_of_scores_counts() -> None:
     np.testing.assert_array_equal(shifted.sensitivity, froc(outcome(found, false)).sensitivity)
 
 
-def test_nodule_groups_average_to_the_whole() -> None:
-    rng = np.random.default_rng(1)
-    whole = outcome(rng.random(30), rng.random(40), n_scans=5)
-    first = np.arange(30) < 12
-    parts = [froc(whole.of_nodules(group)).at(CPM_FP_PER_SCAN) for group in (first, ~first)]
-    np.testing.assert_allclose(0.4 * parts[0] + 0.6 * parts[1], froc(whole).at(CPM_FP_PER_SCAN))
-
-
 @pytest.fixture
 def varied() -> Outcome:
     """12 scans with 0 to 3 nodules each, half of them found, and 60 false positives."""

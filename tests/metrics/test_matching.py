@@ -101,11 +101,6 @@ def test_nodules_on_scans_that_are_not_listed_are_left_out() -> None:
     assert len(score([nodule(0), nodule(0, scan="9.9")], []).nodule_score) == 1
 
 
-def test_of_nodules_keeps_all_false_positives() -> None:
-    outcome = score([nodule(0), nodule(90)], [mark(0), mark(50)])
-    assert outcome.of_nodules(np.array([False, True])).false_score.tolist() == [0.5]
-
-
 def test_nodules_know_their_number_in_the_list() -> None:
     nodules = [nodule(0, scan="1.2"), nodule(0, scan="9.9"), nodule(0, scan="1.0"), nodule(50, scan="1.2")]
     assert score(nodules, [], scans=("1.0", "1.2")).nodule_index.tolist() == [2, 0, 3]
@@ -130,11 +125,6 @@ def test_numbers_hold_where_marks_go_beyond_the_limit() -> None:
     marks = [mark(500 + i, 0.1) for i in range(100)] + [mark(500, 0.9), mark(0, 0.8)]
     outcome = score([nodule(0)], marks)
     assert (outcome.nodule_mark.tolist(), outcome.false_mark.tolist()) == ([101], [100])
-
-
-def test_of_nodules_keeps_their_numbers() -> None:
-    outcome = score([nodule(0), nodule(90)], [mark(50), mark(90)]).of_nodules(np.array([False, True]))
-    assert (outcome.nodule_index.tolist(), outcome.nodule_mark.tolist()) == ([1], [1])
 
 
 def test_a_hundred_marks_all_count() -> None:

@@ -164,7 +164,7 @@ def _plain(task: str, chests: Path) -> dict[str, Any]:
         },
         "validation": {
             "samples": 16, "scans": int(task != "malignancy"),
-            **({} if is_segmentation else {"segmentation": ""}),
+            **({"segmentation": ""} if task == "nodule" else {}),
         },
         "loss": LOSS[task],
     }  # fmt: skip
