@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -327,8 +328,13 @@ def test_a_signal_while_scans_are_diagnosed_keeps_the_training(
     shutil.copytree(segmentations.out, tmp_path, dirs_exist_ok=True)
     for name in ("fold-2/fold.json", "crossval.json"):
         (tmp_path / name).unlink()
+
+    def stopped(*_: object) -> None:
+        signal.raise_signal(number)
+        time.sleep(5)  # Python hears it here, and not at some later line
+
     with monkeypatch.context() as patch:
-        patch.setattr("p2ch_luna.cli._folds._search", lambda *_: signal.raise_signal(number))
+        patch.setattr("p2ch_luna.cli._folds._search", stopped)
         assert crossval(configs["segmentation"], *BOTH, out=tmp_path) == 128 + number
     assert f"fold 2: stopped by {number.name}; the same command goes on" in capsys.readouterr().err
     assert crossval(configs["segmentation"], *BOTH, out=tmp_path) == 0
