@@ -42,6 +42,12 @@ HOW_TO_MINE_THEM = "train another run with other data.train_folds, or mine them 
 )
 @set_option
 @click.option("--also-trained", is_flag=True, help="Mine scans too that every RUN trained on.")
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Probability of a voxel that may belong to a nodule; that of luna diagnose if left out. A lower one "
+    "brings more false positives, for the classifier to learn from.",
+)
 @output_option("CSV of candidates to write; the config's data.candidates names it.", "candidates.csv")
 @cache_option
 @storage_option
@@ -54,6 +60,7 @@ def mine(
     config: Path | None,
     overrides: tuple[str, ...],
     also_trained: bool,
+    threshold: float | None,
     output: Path,
     cache_folder: Path | None,
     storage: str,
@@ -85,7 +92,8 @@ def mine(
         miners = [_miner(run) for run in runs]
         known = _known(runs[0], config, overrides)
         work = _shared_out(known, miners, also_trained=also_trained)
-        found = propose(known, work, target, open_cache(cache_folder, storage, cache_size), stages)
+        cache = open_cache(cache_folder, storage, cache_size)
+        found = propose(known, work, target, cache, stages, threshold)
         write_candidates(table, found)
     if not found:
         click.echo(

@@ -15,6 +15,7 @@ from p2ch_luna.config.tables import (
     ClassifierValidation,
     ComputeConfig,
     DataConfig,
+    ImplantsConfig,
     LoopConfig,
     ModelConfig,
     OptimConfig,
@@ -42,6 +43,7 @@ class RunConfig(Table):
     sampling: SamplingConfig
     model: ModelConfig
     start: StartConfig
+    implants: ImplantsConfig
     augmentation: AugmentationConfig
     optim: OptimConfig
     loop: LoopConfig

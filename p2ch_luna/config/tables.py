@@ -51,6 +51,12 @@ Widths = Annotated[
 ]
 
 
+NearWidths = Annotated[
+    tuple[Count, ...],
+    Field(strict=False, max_length=4, description="up to 4 whole numbers above 0, or []"),
+]
+
+
 class Table(BaseModel):
     """One table of a config."""
 
@@ -132,6 +138,7 @@ class ClassifierConfig(ModelConfig):
     name: Literal["nodule_classifier"]
     dropout: Annotated[float, Field(ge=0, lt=1)]
     diameter_head: bool
+    near_widths: NearWidths
 
 
 class StartConfig(Table):
@@ -153,6 +160,13 @@ class StartConfig(Table):
                         f"start.new has {new!r} and start.frozen {frozen!r}; wanted a new part to learn"
                     )
         return self
+
+
+class ImplantsConfig(Table):
+    """See `datasets.implant.Variety`; a validation sets nodules in as they are."""
+
+    zoom: Annotated[float, Field(ge=1, le=2)]
+    faint: Share
 
 
 class AugmentationConfig(Table):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from p2ch_luna.datasets.implant import Implantable
+from p2ch_luna.datasets.implant import AS_IT_IS, Implantable, Variety
 from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
 from p2ch_luna.datasets.patches import CubePatches, implant_randomly, pick
 from p2ch_luna.datasets.places import Places
@@ -130,6 +130,7 @@ class ImplantCrops:
 
     scans: Sequence[LabelledScan]
     nodules: Sequence[Implantable]
+    variety: Variety = AS_IT_IS
 
     def __len__(self) -> int:
         return len(self.nodules) if self.scans else 0
@@ -143,7 +144,8 @@ class ImplantCrops:
             shift = rng.normal(0, JITTER_MM, 3).round().astype(int)
             middle = np.zeros(hu.shape, bool)  # the one place where this nodule may be
             middle[tuple(np.asarray(shape_irc) // 2 + shift)] = True
-            if done := implant_randomly(hu, labels, middle, [self.nodules[item]], 1, rng):
+            chosen = [self.nodules[item]]
+            if done := implant_randomly(hu, labels, middle, chosen, 1, rng, self.variety):
                 nodule, _, pose = done[0]
                 return Crop(hu, True, rating_of(nodule), nodule.diameter_mm * pose.zoom)
         raise RuntimeError(f"no aerated place in {TRIES} tries: the scans' lung masks hold no lung")

@@ -22,6 +22,7 @@ from p2ch_luna.metrics.matching import effective_diameter_mm
 
 FEATHER_MM = 2.0  # over which the crop fades into the host outside the nodule's mask
 OPAQUE = 255
+FAINTEST = 0.35  # opacity: of a solid nodule some 300 HU above the lung are left
 AERATED_HU = -650.0  # a place for a nodule is lung with air in it, not vessel, not wall
 MASK_OFF_MM = 3.0  # from the table's centre to that of a crop's mask, at most
 MASK_FACTOR = 1.6  # between the table's diameter and that of the mask's volume, at most
@@ -71,17 +72,32 @@ def make_implantable(crop: NoduleCrop) -> Implantable:
 
 
 @dataclass(frozen=True)
+class Variety:
+    """How much nodules are changed before they are set in, so that few become many."""
+
+    zoom: float = 1.0  # so many times larger or smaller, at most
+    faint: float = 0.0  # share of the nodules through which the host shines, as through ground glass
+
+
+AS_IT_IS = Variety()
+
+
+@dataclass(frozen=True)
 class Pose:
-    """How a nodule is turned before it is set in: mirrored along LPS axes and scaled about its centre."""
+    """How a nodule is set in: mirrored along LPS axes, scaled about its centre, and how much it hides."""
 
     flips: tuple[int, int, int] = (1, 1, 1)
     zoom: float = 1.0
+    opacity: float = 1.0  # of its mask
 
     @classmethod
-    def random(cls, rng: np.random.Generator, zoom: tuple[float, float] = (0.8, 1.25)) -> Pose:
-        """Any mirroring, and a zoom uniform in its logarithm."""
+    def random(cls, rng: np.random.Generator, variety: Variety = AS_IT_IS) -> Pose:
+        """Any mirroring, a zoom uniform in its logarithm, an opacity that is 1 or uniform below."""
         x, y, z = (int(s) for s in rng.choice([-1, 1], 3))
-        return cls((x, y, z), float(np.exp(rng.uniform(*np.log(zoom)))))
+        most = np.log(variety.zoom)
+        zoom = float(np.exp(rng.uniform(-most, most)))
+        opacity = float(rng.uniform(FAINTEST, 1.0)) if rng.random() < variety.faint else 1.0
+        return cls((x, y, z), zoom, opacity)
 
 
 def blend(
@@ -113,7 +129,7 @@ def blend(
         ndimage.affine_transform(values, matrix, offset, output=out, order=1, mode=mode)
         return out
 
-    opacity = sampled(nodule.opacity, "constant") / OPAQUE
+    opacity = sampled(nodule.opacity, "constant") * (pose.opacity / OPAQUE)
     host = hu[box].astype(np.float32)
     mixed = host + opacity * (sampled(nodule.hu, "nearest") - host)
     hu[box] = np.rint(mixed) if hu.dtype == np.int16 else mixed
@@ -258,6 +274,6 @@ def implant_drawn(
     prepared: what `lungs.prepare` makes of `ct`.    known: findings that it has of its own, to be kept clear.
     """
     crops = [make_implantable(load_crop(nodule)) for nodule in nodules]
-    poses = [Pose.random(rng, zoom=(1.0, 1.0)) for _ in crops]
+    poses = [Pose.random(rng) for _ in crops]
     places = choose_places(prepared, [crop.diameter_mm / 2 for crop in crops], rng, known)
     return implant(ct, crops, places, poses)

@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from p2ch_luna.datasets.implant import AERATED_HU, Implantable, Pose, blend
+from p2ch_luna.datasets.implant import AERATED_HU, AS_IT_IS, Implantable, Pose, Variety, blend
 from p2ch_luna.datasets.places import Places
 from p2ch_luna.datasets.sampling import Pick
 from p2ch_luna.datasets.scans import UNSURE, LabelledScan, Labels
@@ -84,6 +84,7 @@ class LungPatches:
     scans: Sequence[LabelledScan]
     nodules: Sequence[Implantable] = ()
     most_implants: int = 0
+    variety: Variety = AS_IT_IS
 
     def __len__(self) -> int:
         return len(self.scans) if self.nodules or not self.most_implants else 0
@@ -96,7 +97,8 @@ class LungPatches:
         center = scan.random_place(rng)
         hu, labels = scan.crop_hu(center, shape_irc), scan.crop_labels(center, shape_irc)
         if count := int(rng.integers(self.most_implants + 1)):
-            implant_randomly(hu, labels, scan.crop_lung(center, shape_irc), self.nodules, count, rng)
+            lung = scan.crop_lung(center, shape_irc)
+            implant_randomly(hu, labels, lung, self.nodules, count, rng, self.variety)
         return hu, labels
 
 
@@ -112,6 +114,7 @@ class CubePatches:
     cubes: Sequence[NoduleCrop]  # at 1 mm
     nodules: Sequence[Implantable]
     largest_shift: int = 12  # voxels
+    variety: Variety = AS_IT_IS  # of the implants
 
     def __len__(self) -> int:
         return len(self.cubes)
@@ -125,7 +128,8 @@ class CubePatches:
         hu = _crop_mirrored(cube.ct.hu.astype(np.int16, copy=False), center, shape_irc)
         labels = _crop_mirrored(cube.mask.astype(np.uint8), center, shape_irc)
         if self.nodules:
-            implant_randomly(hu, labels, np.ones(hu.shape, bool), self.nodules, int(rng.integers(2)), rng)
+            anywhere, count = np.ones(hu.shape, bool), int(rng.integers(2))
+            implant_randomly(hu, labels, anywhere, self.nodules, count, rng, self.variety)
         return hu, labels
 
     def draw_vessel(self, item: int, shape_irc: Sequence[int], rng: np.random.Generator) -> NDArray[np.int16]:
@@ -165,6 +169,7 @@ def implant_randomly(
     nodules: Sequence[Implantable],
     count: int,
     rng: np.random.Generator,
+    variety: Variety = AS_IT_IS,
 ) -> list[tuple[Implantable, NDArray[np.int64], Pose]]:
     """Blend up to `count` nodules into a patch at 1 mm, in place, where the lung has air.
 
@@ -175,7 +180,7 @@ def implant_randomly(
     free = np.flatnonzero(lung & (hu < AERATED_HU) & (labels == 0)) if count and nodules else np.empty(0, int)
     for _ in range(count if free.size else 0):
         center = np.array(np.unravel_index(free[rng.integers(free.size)], hu.shape))
-        nodule, pose = pick(nodules, rng), Pose.random(rng)
+        nodule, pose = pick(nodules, rng), Pose.random(rng, variety)
         reach = int(nodule.diameter_mm * pose.zoom / 2) + 2
         near = tuple(slice(max(0, c - reach), c + reach + 1) for c in center)
         if labels[near].any():

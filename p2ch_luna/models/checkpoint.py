@@ -23,6 +23,39 @@ OF_RUN = (
 )
 
 
+class OperatingPoint(BaseModel):
+    """From which probability on a finding counts, and what that brings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    fp_per_scan: float
+    probability: float
+    sensitivity: float
+
+
+class Calibration(BaseModel):
+    """How the logits of both stages become one probability, fitted on patients that nothing trained on."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    segmentation: float  # weight of that stage's logit
+    classifier: float
+    intercept: float
+    operating_points: tuple[OperatingPoint, ...]  # from few to many false positives
+    on: str  # which scans and patients it was fitted on
+
+
+class Figure(BaseModel):
+    """A figure of merit and its conditions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    value: float
+    interval_95: tuple[float, float] | None = None
+    on: str  # scans and patients, and the command
+
+
 class ModelCard(BaseModel):
     """What a network is, what it was made from and how good it is; saved as JSON beside the weights."""
 
@@ -35,6 +68,9 @@ class ModelCard(BaseModel):
     data: list[str]  # what it was trained on, with the licences
     split: dict[str, list[str]]  # patients by role: train, validation, test
     metrics: dict[str, float]  # on the validation patients
+    calibration: Calibration | None = None  # of a classifier, with the segmentation it was fitted with
+    figures: tuple[Figure, ...] = ()  # on patients and scans that nothing trained on
+    known_failures: tuple[str, ...] = ()
     software: str
     weights_sha256: str = ""  # filled when the card is saved
 

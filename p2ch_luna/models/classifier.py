@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
@@ -26,8 +25,11 @@ class Verdict(NamedTuple):
 class NoduleClassifier(nn.Module):
     """3D CNN: (B, 1, D, H, W) crop in HU, centred on a candidate -> `Verdict`. D, H, W multiples of 16.
 
-    The head sees the middle of the crop beside the mean of all of it: what is at the centre decides,
-    what surrounds it explains. `diameter_head`: it says too how large a nodule is.
+    The heads see the middle of the crop beside the mean of all of it: what is at the centre decides,
+    what surrounds it explains. With `near_widths` a second trunk looks at the middle half of the crop with
+    every voxel as it is, for what is small; the first sees 2x2x2 voxels as one place. Two scales, as in
+    multi-level contextual networks (Dou et al. 2017, doi 10.1109/TBME.2016.2613502).
+    `diameter_head`: it says too how large a nodule is.
     """
 
     def __init__(
@@ -36,26 +38,43 @@ class NoduleClassifier(nn.Module):
         window_hu: tuple[float, float] = (-1000.0, 400.0),
         dropout: float = 0.2,
         diameter_head: bool = False,
+        near_widths: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.window = HuWindow(*window_hu)
         self.stem = ResidualBlock(8, widths[0])
-        self.down = nn.Sequential(
-            *(
-                nn.Sequential(nn.Conv3d(a, b, 2, stride=2, bias=False), ResidualBlock(b, b))
-                for a, b in pairwise(widths)
-            )
-        )
+        self.down = nn.Sequential(*map(_halved, widths, widths[1:]))
+        self.near: nn.Module | None = None
+        if near_widths:
+            halves = map(_halved, near_widths, near_widths[1:])
+            self.near = nn.Sequential(ResidualBlock(1, near_widths[0]), *halves)
         self.dropout = nn.Dropout(dropout)
         names = ("nodule", "malignancy", *(["diameter"] if diameter_head else []))
-        self.heads = nn.ModuleDict({name: nn.Linear(2 * widths[-1], 1) for name in names})
+        features = 2 * (widths[-1] + (near_widths[-1] if near_widths else 0))
+        self.heads = nn.ModuleDict({name: nn.Linear(features, 1) for name in names})
         if diameter_head:
             nn.init.constant_(self.heads["diameter"].bias, math.log(TYPICAL_MM))  # type: ignore[arg-type]
 
     def forward(self, hu: Tensor) -> Verdict:
         """What every head says."""
-        x = self.down(self.stem(space_to_depth(self.window(hu))))  # (B, C, D/16, H/16, W/16)
-        middle = x[(..., *(slice((n - 1) // 2, n // 2 + 1) for n in x.shape[2:]))]
-        features = torch.cat([x.mean(dim=(2, 3, 4)), middle.mean(dim=(2, 3, 4))], dim=1)  # (B, 2C)
-        features = self.dropout(features)
+        x = self.window(hu)
+        seen = [self.down(self.stem(space_to_depth(x)))]  # (B, C, D/16, H/16, W/16)
+        if self.near is not None:
+            d, h, w = (slice(n // 4, n // 4 + n // 2) for n in x.shape[2:])
+            seen.append(self.near(x[:, :, d, h, w]))
+        features = self.dropout(torch.cat([_all_and_middle(trunk) for trunk in seen], dim=1))
         return Verdict(*(head(features).squeeze(1) for head in self.heads.values()))
+
+
+def _halved(channels_in: int, channels_out: int) -> nn.Sequential:
+    """Half the grid, then a block."""
+    return nn.Sequential(
+        nn.Conv3d(channels_in, channels_out, 2, stride=2, bias=False),
+        ResidualBlock(channels_out, channels_out),
+    )
+
+
+def _all_and_middle(x: Tensor) -> Tensor:
+    """(B, C, D, H, W) -> (B, 2C): the mean of all places, and that of one or two in the middle of an axis."""
+    d, h, w = (slice((n - 1) // 2, n // 2 + 1) for n in x.shape[2:])
+    return torch.cat([x.mean(dim=(2, 3, 4)), x[:, :, d, h, w].mean(dim=(2, 3, 4))], dim=1)

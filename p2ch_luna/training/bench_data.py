@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from p2ch_luna.datasets.augment import Augmentation, apply, draw
 from p2ch_luna.datasets.collection import Share, cut_out
+from p2ch_luna.datasets.implant import AS_IT_IS
 from p2ch_luna.datasets.patches import pick
 from p2ch_luna.datasets.preparation import Prepared, prepare_all
 from p2ch_luna.datasets.sampling import BalancedSampler
@@ -157,7 +158,7 @@ def _samples(
     task: str, share: Share, mix: Mapping[str, float], shape: Sequence[int], count: int
 ) -> tuple[Dataset[Any], BalancedSampler]:
     """Of any mix: what is measured here trains nothing, and may be without nodules."""
-    sources = TASKS[task].sources(share)
+    sources = TASKS[task].sources(share, AS_IT_IS)
     sampler = BalancedSampler([len(sources[name]) for name in mix], list(mix.values()), count, seed=0)
     return TASKS[task].dataset([sources[name] for name in mix], shape), sampler
 

@@ -17,6 +17,7 @@ from p2ch_luna.config import RunConfig, as_toml
 from p2ch_luna.datasets.augment import Augmentation
 from p2ch_luna.datasets.collection import Sources
 from p2ch_luna.datasets.data_check import check_paths
+from p2ch_luna.datasets.implant import AS_IT_IS, Variety
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.checkpoint import ModelCard
@@ -145,6 +146,7 @@ def _samples(config: RunConfig, task: Task, sides: Sides, world: World) -> tuple
             seed=seed,
             trains=trains,
             world=world,
+            variety=Variety(**config.implants.model_dump()) if trains else AS_IT_IS,
         )
 
     train = of(True, loop.steps_per_epoch * loop.batch_size, config.seed, loop.batch_size)

@@ -10,6 +10,7 @@ from torch.utils.data import DataLoader
 
 from p2ch_luna.datasets.collection import Share, Sources, check_sides, load_share, read_known
 from p2ch_luna.datasets.fold_check import check_folds
+from p2ch_luna.datasets.implant import AS_IT_IS, Variety
 from p2ch_luna.datasets.sampling import Batches
 from p2ch_luna.datasets.splits import N_FOLDS
 from p2ch_luna.errors import LunaError
@@ -93,9 +94,12 @@ def make_batches(
     seed: int,
     trains: bool,
     world: World,
+    variety: Variety = AS_IT_IS,
 ) -> Samples:
     """This process's part of the batches of one side; the validation's are the same in every epoch."""
-    dataset, sampler = make_samples(task, share, sampling, shape_irc, n_samples, seed, trains=trains)
+    dataset, sampler = make_samples(
+        task, share, sampling, shape_irc, n_samples, seed, trains=trains, variety=variety
+    )
     picks = Batches(sampler, batch_size, world.rank, world.size, dealt=trains)
     batches = DataLoader(
         dataset,

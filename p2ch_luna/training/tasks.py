@@ -23,6 +23,7 @@ from p2ch_luna.datasets.candidates import (
 )
 from p2ch_luna.datasets.collection import Share
 from p2ch_luna.datasets.data_check import drawn_from
+from p2ch_luna.datasets.implant import AS_IT_IS, Variety
 from p2ch_luna.datasets.patches import (
     CANDIDATE_SHIFT,
     NODULE_SHIFT,
@@ -45,7 +46,7 @@ LARGEST_CUBE_SHIFT = 3  # voxels, of a cube that the classifier sees
 class Task:
     """What differs between the tasks. `how` is the config's table `loss`, as `losses` holds it."""
 
-    sources: Callable[[Share], Mapping[str, Any]]  # by the names of the config's table `sampling`
+    sources: Callable[[Share, Variety], Mapping[str, Any]]  # by the names of the config's table `sampling`
     dataset: Callable[[Sequence[Any], Sequence[int]], Dataset[Any]]  # of sources and a shape
     losses: Callable[..., Any]
     augment: Callable[[Any, Draw], Any]  # a raw batch
@@ -59,26 +60,26 @@ class Task:
     idle: Callable[[Mapping[str, Any]], Sequence[str]] = lambda _: ()  # parts that such losses do not train
 
 
-def _patch_sources(share: Share) -> Mapping[str, PatchSource]:
+def _patch_sources(share: Share, variety: Variety) -> Mapping[str, PatchSource]:
     scans = [*share.scans, *share.hosts]
     false = candidate_places(scans, share.candidates, is_nodule=False)
     return {
         "nodules": PlacePatches(nodule_places(scans), NODULE_SHIFT),
         "candidates": PlacePatches(false, CANDIDATE_SHIFT),
         "lung": LungPatches(scans),
-        "implants": LungPatches(scans, share.nodules, MOST_IMPLANTS),
-        "cubes": CubePatches(share.cubes, share.nodules),
+        "implants": LungPatches(scans, share.nodules, MOST_IMPLANTS, variety),
+        "cubes": CubePatches(share.cubes, share.nodules, variety=variety),
     }
 
 
-def _crop_sources(share: Share) -> Mapping[str, CropSource]:
+def _crop_sources(share: Share, variety: Variety) -> Mapping[str, CropSource]:
     scans = [*share.scans, *share.hosts]
     cubes = CubePatches(share.cubes, (), LARGEST_CUBE_SHIFT)
     true, false = (candidate_places(scans, share.candidates, is_nodule) for is_nodule in (True, False))
     return {
         "nodules": NoduleCrops([(scan, nodule) for scan in scans for nodule in scan.nodules]),
         "found_nodules": PlaceCrops(true, True),
-        "implants": ImplantCrops(scans, share.nodules),
+        "implants": ImplantCrops(scans, share.nodules, variety),
         "cubes": CubeCrops(cubes, True),
         "candidates": PlaceCrops(false, False, share.nodules),
         "vessels": CubeCrops(cubes, False),
@@ -95,9 +96,10 @@ def make_samples(
     seed: int,
     *,
     trains: bool,
+    variety: Variety = AS_IT_IS,
 ) -> tuple[Dataset[Any], BalancedSampler]:
     """A data set and what picks `n_samples` an epoch from it, each source by its share, see `drawn_from`."""
-    sources = task.sources(share)
+    sources = task.sources(share, variety)
     there = drawn_from(sampling, {name: len(source) for name, source in sources.items()}, trains=trains)
     sampler = BalancedSampler(
         [len(sources[name]) for name in there], [sampling[name] for name in there], n_samples, seed

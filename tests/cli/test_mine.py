@@ -15,6 +15,7 @@ from p2ch_luna.cli import main
 from p2ch_luna.cli.mine import _miner
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.findings import Candidate, Nodule
+from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io import read_candidates, write_ct, write_nodules
 from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.models.checkpoint import ModelCard, bundled, save_model
@@ -103,7 +104,9 @@ def mine_for_real(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def mine(mine_for_real: Mine, monkeypatch: pytest.MonkeyPatch) -> Mine:
     """The same without seconds of computing: the network proposes `PLACE` or, by its logit, nothing."""
 
-    def propose(model: SegmentationUNet, prepared: PreparedCt, device: torch.device) -> list[Candidate]:
+    def propose(
+        model: SegmentationUNet, prepared: PreparedCt, device: torch.device, _: ProposalSettings
+    ) -> list[Candidate]:
         assert model.head.bias is not None
         assert model.head.bias.device == device
         here = Candidate(prepared.ct.series_uid, PLACE, 0.9, 500.0, 10.0)
@@ -307,3 +310,12 @@ def test_annotations_of_other_scans_are_refused(
     assert mine(run(), annotations=tmp_path / "other.csv") == 1
     assert "other.csv: its nodules are of no scan here, the first of 9.9.9" in capsys.readouterr().err
     assert not (tmp_path / "out.csv").exists()
+
+
+@pytest.mark.parametrize(("threshold", "n_found"), [("0.4", 0), ("0.2", 1)])
+def test_a_lower_threshold_finds_what_the_network_is_less_sure_of(
+    threshold: str, n_found: int, mine_for_real: Mine, run: Run, found: Callable[[], list[str]]
+) -> None:
+    """A logit of -1 everywhere is a probability of 0.27."""
+    assert mine_for_real(run(logit=-1.0), "--threshold", threshold) == 0
+    assert len(found()) == n_found

@@ -16,12 +16,12 @@ def test_there_is_one_for_every_task_and_for_a_gpu() -> None:
     wanted = {"smoke", "luna16"}
     for task in ("segmentation", "nodule", "malignancy"):
         wanted |= {task, f"{task}-gpu"}
-    assert {path.stem for path in CONFIGS} == wanted
+    assert {path.stem for path in CONFIGS} == wanted | {"segmentation-second"}
 
 
 @every_config
 def test_its_task_is_its_name(path: Path) -> None:
-    task = path.stem.removesuffix("-gpu")
+    task = path.stem.removesuffix("-gpu").removesuffix("-second")
     assert load_config(path).task == {"smoke": "segmentation", "luna16": "segmentation"}.get(task, task)
 
 
@@ -62,6 +62,14 @@ def model_of(name: str) -> dict[str, Any]:
 @pytest.mark.parametrize("key", ["name", "widths", "window_hu"])
 def test_malignancy_tunes_the_network_of_the_nodule_config(key: str, suffix: str) -> None:
     assert model_of(f"malignancy{suffix}")[key] == model_of(f"nodule{suffix}")[key]
+
+
+def test_the_second_round_goes_on_with_the_network_and_the_patients_of_the_first() -> None:
+    first, second = (
+        load_config(ROOT / "configs" / f"segmentation{suffix}.toml") for suffix in ("", "-second")
+    )
+    assert first.model == second.model
+    assert first.data.train_folds == second.data.train_folds
 
 
 def test_malignancy_on_a_gpu_keeps_the_diameter_head_of_its_nodule_config() -> None:

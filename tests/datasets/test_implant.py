@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 
 from p2ch_luna.datasets.implant import (
+    FAINTEST,
     OPAQUE,
     Implantable,
     Pose,
+    Variety,
     blend,
     choose_places,
     implant,
@@ -76,6 +78,30 @@ def test_a_mirrored_pose_mirrors_along_lps() -> None:
     blend(host, ImageGeometry.axial(), nodule, (4, 4, 4), Pose(flips=(-1, 1, 1)))
     assert host[4, 4, 3] == 100
     assert host[4, 4, 5] == -900
+
+
+def test_a_faint_nodule_lets_the_host_shine_through_and_keeps_its_mask(
+    host: CtVolume, nodule: Implantable
+) -> None:
+    """-900 + 0.4 * (100 + 900) = -500."""
+    place_xyz = host.geometry.to_xyz([20, 30, 35])
+    _, whole = blend(host.hu.copy(), host.geometry, nodule, place_xyz)
+    _, faint = blend(host.hu, host.geometry, nodule, place_xyz, Pose(opacity=0.4))
+    assert host.hu[20, 30, 35] == -500
+    np.testing.assert_array_equal(faint, whole)
+
+
+def test_poses_vary_no_more_than_they_are_told() -> None:
+    rng = np.random.default_rng(0)
+    as_they_are = [Pose.random(rng) for _ in range(50)]
+    assert {(pose.zoom, pose.opacity) for pose in as_they_are} == {(1.0, 1.0)}
+    varied = [Pose.random(rng, Variety(zoom=1.25, faint=0.25)) for _ in range(2000)]
+    zooms = np.array([pose.zoom for pose in varied])
+    opacities = np.array([pose.opacity for pose in varied])
+    assert (zooms.min(), zooms.max()) == pytest.approx((0.8, 1.25), abs=0.01)
+    assert np.median(zooms) == pytest.approx(1.0, abs=0.02)
+    assert (opacities < 1).mean() == pytest.approx(0.25, abs=0.03)
+    assert opacities.min() == pytest.approx(FAINTEST, abs=0.02)
 
 
 def test_a_nodule_outside_changes_nothing(host: CtVolume, nodule: Implantable) -> None:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from p2ch_luna.datasets.implant import Implantable
+from p2ch_luna.datasets.implant import Implantable, Variety
 from p2ch_luna.datasets.patches import (
     CubePatches,
     LungPatches,
@@ -132,6 +132,17 @@ def test_no_implant_hides_another(nodule: Implantable) -> None:
     centers = np.array([center for _, center, _ in done])
     between = np.linalg.norm(centers[:, None] - centers[None], axis=-1)[np.triu_indices(len(done), 1)]
     assert between.min() > 5
+
+
+def test_implants_are_varied_as_they_are_told(nodule: Implantable) -> None:
+    def poses(variety: Variety) -> set[tuple[float, float]]:
+        hu, labels = np.full((40, 40, 40), -850, np.int16), np.zeros((40, 40, 40), np.uint8)
+        anywhere, rng = np.ones(hu.shape, bool), np.random.default_rng(0)
+        done = implant_randomly(hu, labels, anywhere, [nodule], 3, rng, variety)
+        return {(pose.zoom, pose.opacity) for _, _, pose in done}
+
+    assert poses(Variety()) == {(1.0, 1.0)}
+    assert all(zoom != 1 and opacity < 1 for zoom, opacity in poses(Variety(zoom=1.1, faint=1.0)))
 
 
 def test_nothing_is_implanted_where_there_is_no_air(nodule: Implantable) -> None:

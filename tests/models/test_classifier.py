@@ -54,6 +54,27 @@ def test_a_diameter_head_leaves_the_other_weights_of_a_seed_alone() -> None:
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
 
 
+def test_the_near_trunk_sees_the_middle_half_alone_and_every_voxel_of_it() -> None:
+    torch.manual_seed(0)
+    model = NoduleClassifier(widths=(4, 8), near_widths=(4, 8)).eval()
+    assert model.near is not None
+    seen: list[torch.Tensor] = []
+    model.near.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    crop = torch.full((1, 1, 48, 48, 48), -1000.0)
+    crop[0, 0, 12:36, 12:36, 12:36] = 400.0
+    with torch.no_grad():
+        model(crop)
+    assert seen[0].shape == (1, 1, 24, 24, 24)
+    assert (seen[0] == 1.0).all()
+
+
+def test_both_trunks_have_a_say() -> None:
+    model = NoduleClassifier(widths=(4, 8), near_widths=(4, 8))
+    assert model.heads["nodule"].in_features == 2 * (8 + 8)
+    model(torch.randn(2, 1, 32, 32, 32) * 300).nodule_logit.sum().backward()
+    assert all(p.grad is not None for name, p in model.named_parameters() if "heads.mal" not in name)
+
+
 def test_the_bundled_weights_need_no_diameter_head() -> None:
     model, _ = load_model(bundled("nodule"), builder="nodule_classifier")
     with torch.no_grad():

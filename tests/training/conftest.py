@@ -133,7 +133,7 @@ def make_config(chests: Path) -> MakeConfig:
 def _plain(task: str, chests: Path) -> dict[str, Any]:
     """2 epochs of 3 steps; every part of the loss has a weight."""
     is_segmentation = task == "segmentation"
-    own = {} if is_segmentation else {"dropout": 0.2, "diameter_head": True}
+    own = {} if is_segmentation else {"dropout": 0.2, "diameter_head": True, "near_widths": []}
     name = "segmentation_unet" if is_segmentation else "nodule_classifier"
     return {
         "task": task,
@@ -148,6 +148,7 @@ def _plain(task: str, chests: Path) -> dict[str, Any]:
         "sampling": SAMPLING[task],
         "model": {"name": name, "widths": [4, 8], "window_hu": [-1000, 400], **own},
         "start": {"init_from": "", "new": [], "frozen": []},
+        "implants": {"zoom": 1.25, "faint": 0.25},
         "augmentation": {
             "thick_slices": 0.3, "blur": 0.3, "noise_hu": 20, "noise_grain_mm": 1, "gain": 0.05,
             "shift_hu": 20, "gamma": 0.2, "resample": 0.5, "rotation_degrees": 15, "scale": 0.1,
