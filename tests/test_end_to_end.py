@@ -74,7 +74,9 @@ def test_the_same_scan_as_metaimage_has_the_same_detections(
 
 def test_the_report_reads_back_and_names_its_models(from_dicom: Path) -> None:
     report = Report.model_validate_json((from_dicom / "report.json").read_text(encoding="utf-8"))
-    assert [m.card.builder for m in report.models] == ["segmentation_unet", "nodule_classifier"]
+    builders = {model.stage: model.card.builder for model in report.models}
+    assert builders["segmentation"] == "segmentation_unet"
+    assert builders["classifier"] == "nodule_classifier"
     assert report.findings[0].rank == 1
     assert report.findings[0].diameter_mm == pytest.approx(23.35, abs=6)
 

@@ -20,6 +20,7 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "implant": ("p2ch_luna.cli.implant:implant", "Blend real nodules into a CT of your own."),
     "prepare": ("p2ch_luna.cli.prepare:prepare", "Prepare scans for training, once: LUNA16 or your own."),
     "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
+    "card": ("p2ch_luna.cli.card:card", "Say what a model is, how good it is and where it fails."),
     "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),
     "crossval": ("p2ch_luna.cli.crossval:crossval", "Train every fold in turn and score all held-out scans."),
@@ -29,6 +30,9 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "cache": ("p2ch_luna.cli.cache:cache", "Show, check or empty the store of prepared scans."),
     "evaluate": ("p2ch_luna.cli.evaluate:evaluate", "Score detections by the rules of LUNA16."),
     "benchmark": ("p2ch_luna.cli.benchmark:benchmark", "Measure the networks on scans of your own."),
+    "calibrate": ("p2ch_luna.cli.calibrate:calibrate", "Make the networks' probability mean what it says."),
+    "robustness": ("p2ch_luna.cli.robustness:robustness", "See what other slices, noise and kernels do."),
+    "malignancy": ("p2ch_luna.cli.malignancy:malignancy", "Measure how malignancy is told, by patient."),
     "bench": ("p2ch_luna.cli.bench:bench", "Measure how fast things are on this machine."),
 }
 

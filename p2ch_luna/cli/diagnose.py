@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,15 @@ weights_type = click.Path(path_type=Path)
 @click.option(
     "--malignancy",
     type=weights_type,
-    help="What judges malignancy alone, as above; the classifier itself if left out.",
+    help="What judges malignancy alone, as above; the bundled one if left out.",
+)
+@click.option(
+    "--operating-point",
+    "fp_per_scan",
+    metavar="RATE",
+    callback=lambda _context, _option, value: _rate(value),
+    help="Findings are what brings so many false positives a scan, 1/8, 1/4, 1/2, 1, 2, 4 or 8, by the "
+    "classifier's card; 1 if left out.",
 )
 @device_option
 @threads_option
@@ -54,6 +63,7 @@ def diagnose(
     segmentation: Path | None,
     classifier: Path | None,
     malignancy: Path | None,
+    fp_per_scan: float | None,
     device: str,
     threads: int | None,
     as_json: bool,
@@ -61,7 +71,7 @@ def diagnose(
     """Find nodules in one CT: SCAN is a .mhd, .mha, NIfTI or NRRD file, or a folder of one DICOM series.
 
     detections.csv holds all scored places in LUNA16's submission columns, report.json the findings,
-    findings.png a picture of the first 12.
+    findings.png a picture of the first 12. Suspicion is that of radiologists, not pathology.
     Positions are LPS mm. Research use only; not a medical device.
     """
     with progress() as stages:
@@ -72,16 +82,33 @@ def diagnose(
         target = pick_device(device)
         proposer, judge, own = (path and weights_at(path) for path in (segmentation, classifier, malignancy))
         load = partial(NoduleDetector.load, proposer, judge, target, own)
-        report = run_diagnosis(load, scan, output, stages)
+        report = run_diagnosis(load, scan, output, stages, fp_per_scan)
     if as_json:
         echo_json(report.model_dump(mode="json"))
     else:
         click.echo(_as_text(report, output))
 
 
-def run_diagnosis(load: Callable[[], NoduleDetector], scan: Path, output: Path, stages: Stages) -> Report:
+def _rate(text: str | None) -> float | None:
+    """0.125 of "1/8" or "0.125"."""
+    if text is None:
+        return None
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise click.BadParameter(f"{text!r} is no number; wanted one such as 1/8 or 4") from error
+
+
+def run_diagnosis(
+    load: Callable[[], NoduleDetector],
+    scan: Path,
+    output: Path,
+    stages: Stages,
+    fp_per_scan: float | None = None,
+) -> Report:
     """Read, diagnose and write the files.
 
+    fp_per_scan: as `report.schema.operating_point` takes it, with the same errors.
     Raises LunaError for a scan that cannot be read, then for files that cannot be written, and only then
     does `load` read the weights.
     """
@@ -91,7 +118,7 @@ def run_diagnosis(load: Callable[[], NoduleDetector], scan: Path, output: Path, 
     from p2ch_luna.files import replacing
     from p2ch_luna.io import read_ct, write_detections
     from p2ch_luna.report.images import write_montage
-    from p2ch_luna.report.schema import build_report
+    from p2ch_luna.report.schema import build_report, operating_point
 
     stages.stage("reading")
     start = time.perf_counter()
@@ -103,9 +130,11 @@ def run_diagnosis(load: Callable[[], NoduleDetector], scan: Path, output: Path, 
         replacing(output / "report.json") as text,
     ):
         stages.stage("networks")
-        diagnosis = load()(ct, stages)
+        detector = load()
+        point = operating_point(detector.models, fp_per_scan)
+        diagnosis = detector(ct, stages)
         diagnosis = replace(diagnosis, timings_s={"reading": reading, **diagnosis.timings_s})
-        report = build_report(diagnosis, ct, scan)
+        report = build_report(diagnosis, ct, scan, point)
         write_detections(table, diagnosis.detections[:MAX_MARKS])
         text.write_text(report.to_json(), encoding="utf-8")
         stages.stage("pictures")
@@ -117,15 +146,30 @@ def _as_text(report: Report, output: Path) -> str:
     """The findings as a table for a person."""
     lines = [f"{report.scan.name}: {len(report.findings)} findings, {len(report.rejected)} places rejected"]
     if report.findings:
-        lines.append("  rank  probability  malignancy  diameter mm    x (L)    y (P)    z (S)  slice")
+        lines.append("  rank  probability   suspicion  diameter mm    x (L)    y (P)    z (S)  slice")
     for finding in report.findings:
         x, y, z = finding.center_lps_mm
         lines.append(
             f"{finding.rank:6d}{finding.nodule_probability:13.2f}{finding.malignancy_probability:12.2f}"
             f"{finding.diameter_mm:13.1f}{x:9.1f}{y:9.1f}{z:9.1f}{finding.slice_index:7d}"
         )
+    lines.append(_threshold(report))
+    if report.findings:
+        lines.append(f"suspicion of malignancy: {report.malignancy_is}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     seconds = sum(report.timings_s.values())
     lines.append(f"{seconds:.1f} s; written: {output}/detections.csv, report.json, findings.png")
     lines.append(report.statement)
     return "\n".join(lines)
+
+
+def _threshold(report: Report) -> str:
+    """From which probability on there are findings, and why."""
+    point = report.settings.operating_point
+    told = f"findings: from probability {report.settings.finding_threshold:.3g} on"
+    if point is None:
+        return f"{told}; the classifier is not calibrated"
+    return (
+        f"{told}, which brought {point.fp_per_scan:g} false positives a scan and found "
+        f"{point.sensitivity:.0%} where it was calibrated"
+    )

@@ -17,6 +17,8 @@ from p2ch_luna.config.tables import (
     DataConfig,
     ImplantsConfig,
     LoopConfig,
+    MalignancyLoss,
+    MalignancyModel,
     ModelConfig,
     OptimConfig,
     SamplingConfig,
@@ -107,6 +109,17 @@ class MalignancyRun(ClassifierRun):
     """Which nodules are malignant."""
 
     task: Literal["malignancy"]
+    model: MalignancyModel
+    loss: MalignancyLoss
+
+    @model_validator(mode="after")
+    def _has_outline(self) -> MalignancyRun:
+        if self.loss.outline and not self.model.outline:
+            raise ValueError(
+                f"loss.outline = {self.loss.outline:g} with model.outline = false; "
+                "wanted an outline, or a weight of 0"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_no_scans(self) -> MalignancyRun:

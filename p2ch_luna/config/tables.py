@@ -141,6 +141,12 @@ class ClassifierConfig(ModelConfig):
     near_widths: NearWidths
 
 
+class MalignancyModel(ClassifierConfig):
+    """One that may outline the nodule too, and judge by what it measures of that."""
+
+    outline: bool
+
+
 class StartConfig(Table):
     """What the weights are before the first step. Parts are named as in the network: "heads.nodule"."""
 
@@ -267,3 +273,9 @@ class ClassifierLoss(Table):
     def _some(self) -> ClassifierLoss:
         _check_some("loss", nodule=self.nodule, malignancy=self.malignancy, diameter=self.diameter)
         return self
+
+
+class MalignancyLoss(ClassifierLoss):
+    """A network that outlines the nodule learns that too."""
+
+    outline: Weight

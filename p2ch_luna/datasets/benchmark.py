@@ -35,6 +35,7 @@ class Host:
     path: Path
     series_uid: str
     sha256: str  # of its voxels and where they lie, whatever the file
+    slice_mm: float  # between slices
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def check_hosts(paths: Sequence[Path]) -> list[Host]:
         if ct.series_uid in hosts:
             first = hosts[ct.series_uid].path
             raise LunaError(f"{path}: has the series uid of {first}, {ct.series_uid}; wanted each host once")
-        hosts[ct.series_uid] = Host(path, ct.series_uid, content_sha256(ct))
+        slice_mm = float(ct.geometry.spacing_irc[0])
+        hosts[ct.series_uid] = Host(path, ct.series_uid, content_sha256(ct), slice_mm)
     return list(hosts.values())
 
 

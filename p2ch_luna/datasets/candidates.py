@@ -16,10 +16,10 @@ from torch.utils.data import Dataset
 
 from p2ch_luna.datasets.implant import AS_IT_IS, Implantable, Variety
 from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
-from p2ch_luna.datasets.patches import CubePatches, implant_randomly, pick
+from p2ch_luna.datasets.patches import FIRST_IMPLANT, CubePatches, implant_randomly, pick
 from p2ch_luna.datasets.places import Places
 from p2ch_luna.datasets.sampling import Pick
-from p2ch_luna.datasets.scans import LabelledScan, OwnNodule
+from p2ch_luna.datasets.scans import UNSURE, LabelledScan, Labels, OwnNodule
 from p2ch_luna.findings import Candidate, Nodule
 from p2ch_luna.metrics.matching import effective_diameter_mm
 
@@ -39,13 +39,24 @@ class CropSample(NamedTuple):
     diameter_mm: Tensor  # () of the nodule, or NaN
 
 
+class OutlinedSample(NamedTuple):
+    """A `CropSample` and which of its voxels are the nodule in its middle."""
+
+    hu: Tensor
+    is_nodule: Tensor
+    rating: Tensor
+    diameter_mm: Tensor
+    labels: Tensor  # (1, D, H, W) uint8: 0, 1 or UNSURE
+
+
 class Crop(NamedTuple):
-    """What a source draws; the fields are those of `CropSample`."""
+    """What a source draws; the fields are those of `OutlinedSample`."""
 
     hu: NDArray[np.int16]
     is_nodule: bool
     rating: float = UNKNOWN
     diameter_mm: float = UNKNOWN
+    labels: Labels | None = None  # None: no voxel is known to be of a nodule
 
 
 class CropSource(Protocol):
@@ -100,8 +111,9 @@ class NoduleCrops:
     def draw(self, item: int, shape_irc: Sequence[int], rng: np.random.Generator) -> Crop:
         """See `CropSource`."""
         scan, nodule = self.own[item]
-        hu = scan.crop_hu(_jittered(nodule.center_irc, rng), shape_irc)
-        return Crop(hu, True, rating_of(nodule), nodule.diameter_mm)
+        place = _jittered(nodule.center_irc, rng)
+        labels = scan.paint((nodule,), place, shape_irc)
+        return Crop(scan.crop_hu(place, shape_irc), True, rating_of(nodule), nodule.diameter_mm, labels)
 
 
 @dataclass(frozen=True)
@@ -147,7 +159,8 @@ class ImplantCrops:
             chosen = [self.nodules[item]]
             if done := implant_randomly(hu, labels, middle, chosen, 1, rng, self.variety):
                 nodule, _, pose = done[0]
-                return Crop(hu, True, rating_of(nodule), nodule.diameter_mm * pose.zoom)
+                own = np.where(labels == FIRST_IMPLANT, 1, np.where(labels == UNSURE, UNSURE, 0))
+                return Crop(hu, True, rating_of(nodule), nodule.diameter_mm * pose.zoom, own.astype(np.uint8))
         raise RuntimeError(f"no aerated place in {TRIES} tries: the scans' lung masks hold no lung")
 
 
@@ -164,7 +177,8 @@ class CubeCrops:
     def draw(self, item: int, shape_irc: Sequence[int], rng: np.random.Generator) -> Crop:
         """See `CropSource`."""
         if self.is_nodule:
-            return Crop(self.cubes.draw(item, shape_irc, rng)[0], True)
+            hu, labels = self.cubes.draw(item, shape_irc, rng)
+            return Crop(hu, True, labels=labels)
         return Crop(self.cubes.draw_vessel(item, shape_irc, rng), False)
 
 
@@ -212,10 +226,26 @@ class CropDataset(Dataset[CropSample]):
     shape_irc: Sequence[int]
 
     def __getitem__(self, pick: Pick) -> CropSample:
+        return _sample(self.sources[pick.source].draw(pick.item, self.shape_irc, pick.rng()))
+
+
+@dataclass(frozen=True)
+class OutlinedDataset(Dataset[OutlinedSample]):
+    """The same crops, with the outlines of the nodules in their middle."""
+
+    sources: Sequence[CropSource]
+    shape_irc: Sequence[int]
+
+    def __getitem__(self, pick: Pick) -> OutlinedSample:
         crop = self.sources[pick.source].draw(pick.item, self.shape_irc, pick.rng())
-        return CropSample(
-            torch.from_numpy(crop.hu)[None],
-            torch.tensor(float(crop.is_nodule)),
-            torch.tensor(crop.rating),
-            torch.tensor(crop.diameter_mm),
-        )
+        labels = np.zeros(crop.hu.shape, np.uint8) if crop.labels is None else crop.labels
+        return OutlinedSample(*_sample(crop), torch.from_numpy(labels)[None])
+
+
+def _sample(crop: Crop) -> CropSample:
+    return CropSample(
+        torch.from_numpy(crop.hu)[None],
+        torch.tensor(float(crop.is_nodule)),
+        torch.tensor(crop.rating),
+        torch.tensor(crop.diameter_mm),
+    )

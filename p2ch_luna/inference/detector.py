@@ -10,7 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-import numpy as np
 import torch
 from torch import nn
 
@@ -19,13 +18,15 @@ from p2ch_luna.findings import Candidate, Detection
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.classify import CROP_IRC, Opinions, classify
 from p2ch_luna.inference.fast import ready
+from p2ch_luna.inference.joint import score
 from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, ProposalSettings, propose
 from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.lungs import PreparedCt, prepare
-from p2ch_luna.models.checkpoint import ModelCard, bundled, load_model
+from p2ch_luna.models.checkpoint import Calibration, ModelCard, bundled, load_model
 
-MALIGNANCY = "malignancy"  # the task of a network that judges nodules alone
-LOGIT_LIMIT = 10.0  # one stage alone cannot be so sure that the other has no say
+SEGMENTATION = "segmentation"
+CLASSIFIER = "classifier"  # the stage whose card holds the calibration
+MALIGNANCY = "malignancy"  # the task of a network that judges nodules alone, and its stage
 
 
 class Progress(Protocol):
@@ -68,6 +69,7 @@ class NoduleDetector:
     classifier: (B, 1, *crop_irc) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
     malignancy: the same of crops of `malignancy_crop_irc`; its malignancy logit takes the place of the
     classifier's.
+    The classifier's card in `models` says how both stages' logits become one probability.
     """
 
     segmentation: nn.Module
@@ -87,8 +89,9 @@ class NoduleDetector:
         device: torch.device | str = "cpu",
         malignancy: Path | None = None,
     ) -> NoduleDetector:
-        """Read the weights; the bundled ones for None, but the classifier itself for no `malignancy`.
+        """Read the weights; the bundled ones for None.
 
+        Where no malignancy network is bundled the classifier itself says how malignant a nodule looks.
         Raises LunaError for a file of another network, or of one trained for another task.
         """
         device = torch.device(device)
@@ -99,17 +102,34 @@ class NoduleDetector:
             second,
             device,
             crop_irc=_crop_irc(second_card),
-            models={"segmentation": first_card, "classifier": second_card},
+            models={SEGMENTATION: first_card, CLASSIFIER: second_card},
         )
-        if malignancy is None:
+        malignancy = malignancy or bundled(MALIGNANCY)
+        if malignancy == bundled(MALIGNANCY) and not malignancy.is_file():
             return detector
         third, third_card = _load_malignancy(malignancy, device)
         return replace(
             detector,
-            models={**detector.models, "malignancy": third_card},
+            models={**detector.models, MALIGNANCY: third_card},
             malignancy=third,
             malignancy_crop_irc=_crop_irc(third_card),
         )
+
+    @property
+    def calibration(self) -> Calibration | None:
+        """What the classifier's card holds; None: the joint logit is the mean of both stages'."""
+        card = self.models.get(CLASSIFIER)
+        return card.calibration if card else None
+
+    def two_stages(self) -> NoduleDetector:
+        """Only the networks that decide on the probability of a nodule."""
+        models = {stage: card for stage, card in self.models.items() if stage != MALIGNANCY}
+        return replace(self, models=models, malignancy=None)
+
+    def uncalibrated(self) -> NoduleDetector:
+        """The same networks as if no card held a calibration."""
+        bare = {stage: card.model_copy(update={"calibration": None}) for stage, card in self.models.items()}
+        return replace(self, models=bare)
 
     def __call__(self, ct: CtVolume, progress: Progress | None = None) -> Diagnosis:
         """Find the nodules of one CT; positions are LPS mm of that CT, whatever its grid."""
@@ -120,12 +140,25 @@ class NoduleDetector:
         opinions = self._opinions(prepared.ct, candidates, clock)
         return Diagnosis(
             series_uid=ct.series_uid,
-            detections=score(candidates, opinions),
-            warnings=[prepared.warning] if prepared.warning else [],
+            detections=score(candidates, opinions, self.calibration),
+            warnings=[*([prepared.warning] if prepared.warning else []), *self._strangers()],
             timings_s=clock.seconds,
             proposal=self.proposal,
             models=self.models,
         )
+
+    def _strangers(self) -> list[str]:
+        """That the classifier was calibrated with another segmentation, if so."""
+        proposer, wanted = (
+            self.models.get(SEGMENTATION),
+            self.calibration and self.calibration.segmentation_sha256,
+        )
+        if not wanted or not proposer or proposer.weights_sha256 == wanted:
+            return []
+        return [
+            "the classifier was calibrated with another segmentation: probabilities and operating points may "
+            "not hold; luna calibrate fits them anew"
+        ]
 
     def _opinions(self, ct: CtVolume, candidates: list[Candidate], clock: _Clock) -> Opinions:
         """The classifier's, its malignancy replaced where there is a network of its own for that."""
@@ -134,9 +167,9 @@ class NoduleDetector:
             opinions = ask(self.classifier, crop_irc=self.crop_irc, advance=advance)
         if self.malignancy is None:
             return opinions
-        with clock.stage("malignancy", len(candidates)) as advance:
+        with clock.stage(MALIGNANCY, len(candidates)) as advance:
             suspicion = ask(
-                self.malignancy, crop_irc=self.malignancy_crop_irc, advance=advance, name="malignancy"
+                self.malignancy, crop_irc=self.malignancy_crop_irc, advance=advance, name=MALIGNANCY
             )
         return opinions._replace(malignancy_probability=suspicion.malignancy_probability)
 
@@ -189,32 +222,6 @@ def _propose(
         probability = segment(segmentation, prepared.ct.hu, tiles, device=device, advance=advance)
     with clock.stage("candidates"):
         return propose(probability, prepared.lung, prepared.ct.geometry, prepared.ct.series_uid, settings)
-
-
-def score(candidates: list[Candidate], opinions: Opinions) -> list[Detection]:
-    """Join both stages' opinions, the most probable first; opinions are in the candidates' order."""
-    detections = [
-        Detection(
-            series_uid=candidate.series_uid,
-            center_xyz=candidate.center_xyz,
-            probability=joint_probability(candidate.probability, float(nodule)),
-            diameter_mm=candidate.diameter_mm,
-            volume_mm3=candidate.volume_mm3,
-            segmentation_probability=candidate.probability,
-            classifier_probability=float(nodule),
-            malignancy_probability=float(malignancy),
-        )
-        for candidate, nodule, malignancy in zip(candidates, *opinions, strict=True)
-    ]
-    return sorted(detections, key=lambda detection: -detection.probability)
-
-
-def joint_probability(segmentation_probability: float, classifier_probability: float) -> float:
-    """The sigmoid of the mean of both stages' logits: both must be fairly sure."""
-    stages = np.array([segmentation_probability, classifier_probability], np.float64)
-    with np.errstate(divide="ignore"):
-        logits = np.log(stages) - np.log1p(-stages)
-    return float(1 / (1 + np.exp(-logits.clip(-LOGIT_LIMIT, LOGIT_LIMIT).mean())))
 
 
 class _Clock:

@@ -10,8 +10,9 @@ from torch import nn
 
 from p2ch_luna.findings import Candidate
 from p2ch_luna.inference.classify import classify
-from p2ch_luna.inference.detector import propose_candidates, score
+from p2ch_luna.inference.detector import propose_candidates
 from p2ch_luna.inference.fast import ready
+from p2ch_luna.inference.joint import score
 from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.metrics.matching import Scored
 from p2ch_luna.models.checkpoint import bundled, load_model
@@ -29,7 +30,7 @@ def segmentation_finder(device: torch.device) -> Find:
 
 
 def classifier_finder(device: torch.device, segmentation: Path | None, crop_irc: Sequence[int]) -> Find:
-    """Find by a classifier of crops of `crop_irc` voxels, with the joint probability of both stages.
+    """Find by a classifier of crops of `crop_irc` voxels, with the mean of both stages' logits.
 
     The weights of `segmentation` (None: the bundled ones) are read now. It proposes once in each scan, by
     its uid: only the classifier changes from epoch to epoch.

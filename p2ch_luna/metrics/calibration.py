@@ -20,11 +20,13 @@ class Calibration:
     """Said against seen in the B bins of equal width that are not empty, by rising probability.
 
     mean_probability: (B,) said on average.    frequency: (B,) share of positives.    count: (B,) samples.
+    weight: (B,) how often these count together; `count` where each counts once.
     """
 
     mean_probability: NDArray[np.float64]
     frequency: NDArray[np.float64]
     count: NDArray[np.int64]
+    weight: NDArray[np.float64]
 
     @property
     def error(self) -> float:
@@ -34,20 +36,31 @@ class Calibration:
         """
         if not len(self.count):
             return float("nan")
-        return float(np.average(np.abs(self.frequency - self.mean_probability), weights=self.count))
+        return float(np.average(np.abs(self.frequency - self.mean_probability), weights=self.weight))
 
 
-def calibration(is_positive: ArrayLike, probability: ArrayLike, n_bins: int = 10) -> Calibration:
-    """Sort samples, (N,) each, into bins of their probability; on a border is in the lower bin, as in Guo."""
+def calibration(
+    is_positive: ArrayLike, probability: ArrayLike, n_bins: int = 10, weight: ArrayLike | None = None
+) -> Calibration:
+    """Sort samples, (N,) each, into bins of their probability; on a border is in the lower bin, as in Guo.
+
+    weight: (N,) how often each sample counts, once if None; one of 0 is left out.
+    """
     positive, said = _checked(is_positive, probability)
+    _, often = paired(is_positive, np.ones(len(said)) if weight is None else weight)
+    if not ((often >= 0) & np.isfinite(often)).all():
+        raise ValueError(f"samples must count 0 times or more, got {often.min()}")
     borders = np.linspace(0, 1, n_bins + 1)[1:-1]
     bin_of = np.searchsorted(borders, said, side="left")
-    count, said_sum, positives = (
-        np.bincount(bin_of, weights, minlength=n_bins) for weights in (None, said, positive)
+    count, total, said_sum, positives = (
+        np.bincount(bin_of, weights, minlength=n_bins).astype(float)
+        for weights in (often > 0, often, often * said, often * positive)
     )
     filled = count > 0
-    count = count[filled]
-    return Calibration(said_sum[filled] / count, positives[filled] / count, count.astype(np.int64))
+    total = total[filled]
+    return Calibration(
+        said_sum[filled] / total, positives[filled] / total, count[filled].astype(np.int64), total
+    )
 
 
 def brier(is_positive: ArrayLike, probability: ArrayLike) -> float:

@@ -84,6 +84,21 @@ def compare_auc(
     return AucDifference(difference, low, high, float(2 * ndtr(-abs(difference) / error)))
 
 
+def paired_difference(gained: int, lost: int, of: int, confidence: float = 0.95) -> Estimate:
+    """The difference of two shares of the same things: `gained` are of the first only, `lost` of the second.
+
+    The interval is Wald's with a thing of either kind added (Bonett and Price 2012), which has a width also
+    where nothing was gained or lost. Things count as independent. All NaN if there is none.
+    """
+    if not of:
+        return Estimate(np.nan, np.nan, np.nan)
+    more, less = (gained + 1) / (of + 2), (lost + 1) / (of + 2)
+    middle = more - less
+    reach = -ndtri((1 - confidence) / 2) * np.sqrt((more + less - middle**2) / (of + 2))
+    low, high = np.clip([middle - reach, middle + reach], -1, 1).tolist()
+    return Estimate((gained - lost) / of, low, high)
+
+
 def bootstrap_by_patient(
     metric: Callable[..., float],
     patients: ArrayLike,

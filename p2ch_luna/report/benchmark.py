@@ -20,6 +20,7 @@ from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN, bootstrap, froc
 from p2ch_luna.metrics.matching import Outcome, score_detections
 from p2ch_luna.report import RESEARCH_ONLY
 from p2ch_luna.report.benchmark_parts import Part
+from p2ch_luna.report.benchmark_stages import Stages, stages_of
 from p2ch_luna.report.evaluation import FrocPoint, Interval
 from p2ch_luna.report.evaluation_scores import (
     SIZES_MM,
@@ -30,7 +31,7 @@ from p2ch_luna.report.evaluation_scores import (
     wilson,
 )
 
-SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
+SCHEMA_VERSION = "1.1"  # the first number changes where an old reader would fail
 RATES = (1.0, 4.0)  # false positives per scan at which groups are compared
 NOT_KNOWN = "not known"
 NODULE_COLUMNS = (
@@ -106,6 +107,7 @@ class Figures(_Part):
     found: int  # by any mark
     false_positives: int  # of any score
     groups: dict[str, tuple[Group, ...]]  # diameter, texture, contrast, pleura, host
+    stages: Stages
 
 
 class BenchmarkReport(_Part):
@@ -160,25 +162,39 @@ class Scored(NamedTuple):
     score: NDArray[np.float64]  # (N,) of its best mark; -inf: missed
     found: dict[float, NDArray[np.bool_]]  # (N,) at each of RATES
     outcome: Outcome
+    stages: Stages
 
 
-def score_parts(parts: Sequence[Part]) -> Scored:
-    """Score the marks of all implanted scans by LUNA16's rules."""
-    implanted = [one for part in parts for one in part.implanted]
-    outcome = score_detections(
-        [one.nodule for one in implanted],
+def outcome_of(parts: Sequence[Part]) -> Outcome:
+    """Match the marks of all implanted scans with their nodules, by LUNA16's rules.
+
+    Nodules and marks are numbered in the order of the parts.
+    """
+    return score_detections(
+        [one.nodule for part in parts for one in part.implanted],
         [nodule for part in parts for nodule in part.excluded],
         [part.series_uid for part in parts],
         [mark for part in parts for mark in part.detections],
     )
-    curve, score = froc(outcome), outcome.nodule_score[np.argsort(outcome.nodule_index)]
+
+
+def nodule_scores(outcome: Outcome) -> NDArray[np.float64]:
+    """(N,) of the best mark of each nodule, in the order in which they were given; -inf: missed."""
+    return outcome.nodule_score[np.argsort(outcome.nodule_index)]
+
+
+def score_parts(parts: Sequence[Part]) -> Scored:
+    """Score the marks of all implanted scans by LUNA16's rules. Raises LunaError if there is no nodule."""
+    outcome = outcome_of(parts)
+    curve, score = froc(outcome), nodule_scores(outcome)
     return Scored(
-        implanted,
+        [one for part in parts for one in part.implanted],
         [part.host for part in parts for _ in part.implanted],
         [part.host for part in parts],
         score,
         {rate: score >= threshold_at(curve, rate) for rate in RATES},
         outcome,
+        stages_of(parts),
     )
 
 
@@ -200,6 +216,7 @@ def figures_of(scored: Scored, rng: np.random.Generator) -> Figures:
         found=int(np.isfinite(scored.score).sum()),
         false_positives=len(outcome.false_score),
         groups=_groups(scored),
+        stages=scored.stages,
     )
 
 
@@ -222,7 +239,7 @@ def _counted(scored: Scored, group_of: Sequence[str | None], names: Sequence[str
             name=name,
             nodules=int(of_group.sum()),
             at=tuple(
-                _share(rate, int(found[of_group].sum()), int(of_group.sum()))
+                share_of(rate, int(found[of_group].sum()), int(of_group.sum()))
                 for rate, found in scored.found.items()
             ),
         )
@@ -231,7 +248,8 @@ def _counted(scored: Scored, group_of: Sequence[str | None], names: Sequence[str
     )
 
 
-def _share(rate: float, found: int, of: int) -> Share:
+def share_of(rate: float, found: int, of: int) -> Share:
+    """So many found of `of` > 0 nodules at a rate of false positives."""
     return Share(fp_per_scan=rate, found=found, sensitivity=found / of, sensitivity_95=wilson(found / of, of))
 
 

@@ -19,7 +19,7 @@ from p2ch_luna.findings import Detection, Nodule
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io.scan_keys import recipe_digest
 
-FORMAT = 2  # of a part, and of how a scan is made; a new one makes all parts anew
+FORMAT = 3  # of a part, and of how a scan is made; a new one makes all parts anew
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ class Part(BaseModel):
     is_kept: bool  # the scan too, as a file
     implanted: tuple[Implanted, ...]
     excluded: tuple[Nodule, ...]
-    # the most probable first: all that can count for LUNA16's score, and the next one, as ties need it
-    detections: tuple[Detection, ...]
+    detections: tuple[Detection, ...]  # every candidate with its score, the most probable first
     warnings: tuple[str, ...]
     seconds: float  # of the diagnosis
 
@@ -50,19 +49,21 @@ def part_key(
     pool: str,
     known: Sequence[Nodule],
     models: Mapping[str, str],
+    calibrations: Mapping[str, Sequence[float]],
     proposal: ProposalSettings,
     device: str,
 ) -> str:
     """A digest of everything that decides what comes of a copy: another input has another key.
 
-    pool: `benchmark.pool_sha256`.    models: SHA-256 of the weights by stage.    device: its kind, as
-    networks do not compute the same to the last digit on all.
+    pool: `benchmark.pool_sha256`.    models: SHA-256 of the weights by stage.    calibrations: by stage, the
+    weights that join the logits, where a card has them.    device: its kind, as networks do not compute the
+    same to the last digit on all.
     """
     decides = {
         "software": [FORMAT, __version__, recipe_digest()],
         "host": [host.series_uid, host.sha256, [asdict(nodule) for nodule in known]],
         "nodules": [pool, count, seed, copy],
-        "networks": [dict(models), asdict(proposal), device],
+        "networks": [dict(models), {k: list(v) for k, v in calibrations.items()}, asdict(proposal), device],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +29,6 @@ from p2ch_luna.io.lidc import LidcNodule
 from p2ch_luna.io.lidc_tables import load_lidc_tables
 from p2ch_luna.io.volumes import read_ct, write_ct, write_mask
 from p2ch_luna.lungs import PreparedCt, prepare
-from p2ch_luna.metrics.matching import MAX_MARKS_PER_SCAN
 from p2ch_luna.report.benchmark import (
     BenchmarkReport,
     HostInput,
@@ -42,6 +40,8 @@ from p2ch_luna.report.benchmark import (
 )
 from p2ch_luna.report.benchmark_figures import write_plots
 from p2ch_luna.report.benchmark_parts import Part, part_key, read_part, write_part
+from p2ch_luna.report.benchmark_pictures import write_pictures
+from p2ch_luna.report.countdown import ToGo
 from p2ch_luna.training.lineage import learnt_from
 
 PARTS, SCANS, REPORT = "parts", "scans", "benchmark.json"
@@ -86,6 +86,14 @@ class Bench:
         """SHA-256 of the weights by stage."""
         return {stage: card.weights_sha256 for stage, card in self.detector.models.items()}
 
+    @property
+    def calibrations(self) -> dict[str, list[float]]:
+        """What makes one probability of the logits, by stage, where a card has it."""
+        found = {stage: card.calibration for stage, card in self.detector.models.items()}
+        return {
+            stage: [one.segmentation, one.classifier, one.intercept] for stage, one in found.items() if one
+        }
+
     def key(self, host: Host, copy: int) -> str:
         """Of everything that decides what comes of a copy."""
         return part_key(
@@ -96,9 +104,39 @@ class Bench:
             pool=self.pool_sha256,
             known=self.known[host.series_uid],
             models=self.models,
+            calibrations=self.calibrations,
             proposal=self.detector.proposal,
             device=self.settings.device,
         )
+
+    def scan(self, ct: CtVolume, prepared: PreparedCt, copy: int) -> BenchmarkScan:
+        """A copy of a host; the same whenever it is made. prepared: what `lungs.prepare` makes of `ct`."""
+        return make_scan(
+            ct,
+            prepared,
+            self.pool,
+            self.settings.count,
+            np.random.default_rng(seed_of(self.settings.seed, ct.series_uid, copy)),
+            series_uid=implanted_uid(ct.series_uid, copy),
+            known=self.known[ct.series_uid],
+        )
+
+    def copies_of(self, host: Host, copies: Sequence[int]) -> Iterator[BenchmarkScan]:
+        """These copies of a host, which is read and prepared once, if there are any."""
+        if copies:
+            ct = read_ct(host.path)
+            prepared = prepare(ct)
+            yield from (self.scan(ct, prepared, copy) for copy in copies)
+
+    def scans(self, wanted: Collection[str], progress: Progress) -> Iterator[BenchmarkScan]:
+        """The copies with these series uids, each made again."""
+        progress.stage("implanting again for pictures", len(wanted))
+        for host in self.hosts:
+            copies = range(1, self.settings.copies + 1)
+            here = [copy for copy in copies if implanted_uid(host.series_uid, copy) in wanted]
+            for scan in self.copies_of(host, here):
+                yield scan
+                progress.advance()
 
     def leaks(self) -> list[str]:
         """What the networks have learnt from of what is to measure them, in words; by their cards."""
@@ -120,37 +158,45 @@ class Bench:
 
 
 def run_benchmark(
-    bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool = False
+    bench: Bench,
+    output: Path,
+    progress: Progress,
+    tell: Tell,
+    *,
+    keep_scans: bool = False,
+    pictures: bool = False,
 ) -> BenchmarkReport:
     """Make what is not there yet, score all of it and write the figures, tables and plots to `output`.
 
     tell: hears a line of every scan that is done. A scan that was made without its file is made again with
-    `keep_scans`.
+    `keep_scans`; `pictures` are taken from scans that are made again without a diagnosis.
     """
     leaks = bench.leaks()
     for leak in leaks:
         log.warning("%s; sensitivity on others will be lower", leak)
-    parts = _all_parts(bench, output, progress, tell, keep_scans=keep_scans)
+    parts = all_parts(bench, output, progress, tell, keep_scans=keep_scans)
     progress.stage("scoring")
     scored = score_parts(parts)
     report = BenchmarkReport(
-        inputs=_inputs(bench),
+        inputs=inputs_of(bench),
         settings=bench.settings,
         figures=figures_of(scored, np.random.default_rng(bench.settings.seed)),
         warnings=(
             *leaks,
-            *_few_hosts(bench),
+            *few_hosts(bench),
             *dict.fromkeys(f"{p.host}: {warning}" for p in parts for warning in p.warnings),
         ),
     )
     write_tables(output, parts, scored)
     write_plots(output, report)
+    if pictures:
+        write_pictures(output, parts, scored, lambda wanted: bench.scans(wanted, progress))
     with replacing(output / REPORT) as temporary:
         temporary.write_text(report.to_json(), encoding="utf-8")
     return report
 
 
-def _few_hosts(bench: Bench) -> list[str]:
+def few_hosts(bench: Bench) -> list[str]:
     """That the interval is of too few hosts, if so; below two there is none."""
     n = len(bench.hosts)
     if n >= FEW_HOSTS:
@@ -159,7 +205,8 @@ def _few_hosts(bench: Bench) -> list[str]:
     return [f"{n} host(s): {told}; wanted {FEW_HOSTS} or more, and further copies are no further hosts"]
 
 
-def _inputs(bench: Bench) -> Inputs:
+def inputs_of(bench: Bench) -> Inputs:
+    """What a report says of them."""
     hosts = tuple(
         HostInput(
             name=host.path.resolve().name,
@@ -172,7 +219,7 @@ def _inputs(bench: Bench) -> Inputs:
     return Inputs(hosts=hosts, pool=len(bench.pool), pool_sha256=bench.pool_sha256, models=bench.models)
 
 
-def _all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool) -> list[Part]:
+def all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool) -> list[Part]:
     """Of every copy of every host, in this order."""
     copies = range(1, bench.settings.copies + 1)
     parts = {(h, copy): _there(bench, h, copy, output, keep_scans) for h in bench.hosts for copy in copies}
@@ -181,16 +228,14 @@ def _all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, ke
     if n_missing < len(parts):
         tell(f"{len(parts) - n_missing} of {len(parts)} scans are done, in {output / PARTS}")
     progress.stage("implanting and diagnosing", n_missing)
-    start, done = time.monotonic(), 0
+    to_go = ToGo(n_missing)
     for host, wanted in missing.items():
         made = _made(bench, host, wanted, output / SCANS if keep_scans else None)
         for copy, part in zip(wanted, made, strict=True):
             write_part(output / PARTS, part)
             parts[host, copy] = part
-            done += 1
             progress.advance()
-            to_go = (time.monotonic() - start) / done * (n_missing - done)
-            tell(f"{part.series_uid}: {len(part.detections)} marks; {_duration(to_go)} to go")
+            tell(f"{part.series_uid}: {len(part.detections)} marks; {to_go.after_one()} to go")
     return [part for part in parts.values() if part is not None]
 
 
@@ -204,42 +249,26 @@ def _there(bench: Bench, host: Host, copy: int, output: Path, keep_scans: bool) 
 
 
 def _made(bench: Bench, host: Host, copies: Sequence[int], scans: Path | None) -> Iterator[Part]:
-    """The parts of a host, which is read and prepared once; `scans`: the folder to write the scans to."""
-    if not copies:
-        return
-    ct = read_ct(host.path)
-    prepared = prepare(ct)
-    for copy in copies:
-        scan = _implanted(bench, ct, prepared, copy)
+    """The parts of a host; `scans`: the folder to write the scans to."""
+    for copy, scan in zip(copies, bench.copies_of(host, copies), strict=True):
         if scans:
             uid = scan.ct.series_uid
             write_ct(_scan_path(scans, uid), scan.ct)
             write_mask(scans / f"{uid}-nodules.nii.gz", scan.labels, scan.ct.geometry)
-        yield _diagnosed(bench, host, copy, scan, is_kept=scans is not None)
+        yield diagnosed(bench, host, bench.key(host, copy), scan, is_kept=scans is not None)
 
 
-def _implanted(bench: Bench, ct: CtVolume, prepared: PreparedCt, copy: int) -> BenchmarkScan:
-    return make_scan(
-        ct,
-        prepared,
-        bench.pool,
-        bench.settings.count,
-        np.random.default_rng(seed_of(bench.settings.seed, ct.series_uid, copy)),
-        series_uid=implanted_uid(ct.series_uid, copy),
-        known=bench.known[ct.series_uid],
-    )
-
-
-def _diagnosed(bench: Bench, host: Host, copy: int, scan: BenchmarkScan, *, is_kept: bool) -> Part:
+def diagnosed(bench: Bench, host: Host, key: str, scan: BenchmarkScan, *, is_kept: bool = False) -> Part:
+    """The part of one scan of a host, made now."""
     diagnosis = bench.detector(scan.ct)
     return Part(
-        key=bench.key(host, copy),
+        key=key,
         host=host.series_uid,
         series_uid=scan.ct.series_uid,
         is_kept=is_kept,
         implanted=tuple(scan.implanted),
         excluded=tuple(scan.excluded),
-        detections=tuple(diagnosis.detections[: MAX_MARKS_PER_SCAN + 1]),
+        detections=tuple(diagnosis.detections),
         warnings=tuple(diagnosis.warnings),
         seconds=round(sum(diagnosis.timings_s.values()), 3),
     )
@@ -247,10 +276,3 @@ def _diagnosed(bench: Bench, host: Host, copy: int, scan: BenchmarkScan, *, is_k
 
 def _scan_path(scans: Path, series_uid: str) -> Path:
     return scans / f"{series_uid}.mhd"
-
-
-def _duration(seconds: float) -> str:
-    """1:05 for 65 s, 2:00:00 for two hours."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +10,17 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna import __version__
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Detection, Point
 from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference.detector import Diagnosis
-from p2ch_luna.models.checkpoint import ModelCard
+from p2ch_luna.inference.detector import CLASSIFIER, Diagnosis
+from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
 
-SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
-FINDING_THRESHOLD = 0.8  # nodule probability from which a detection is reported as a finding
+SCHEMA_VERSION = "1.1"  # the first number changes where an old reader would fail
+FINDING_THRESHOLD = 0.8  # probability from which a detection is a finding, of networks without calibration
+FP_PER_SCAN = 1.0  # of the operating point if none is asked for
+SUSPICION = "radiologist suspicion, not pathology"  # what a probability of malignancy is
 
 
 class _Part(BaseModel):
@@ -49,7 +53,7 @@ class Finding(_Part):
     nodule_probability: float  # of both stages together
     segmentation_probability: float
     classifier_probability: float
-    malignancy_probability: float  # as a radiologist would suspect it, not pathology
+    malignancy_probability: float  # see `Report.malignancy_is`
 
 
 class Rejected(_Part):
@@ -71,7 +75,8 @@ class Model(_Part):
 class Settings(_Part):
     """What can be chosen, as it was."""
 
-    finding_threshold: float
+    finding_threshold: float  # nodule probability
+    operating_point: OperatingPoint | None  # where it comes from; None: the classifier is not calibrated
     proposal_threshold: float
     mask_threshold: float
     max_candidates: int
@@ -83,6 +88,7 @@ class Report(_Part):
     schema_version: str = SCHEMA_VERSION
     software: str = f"p2ch-luna {__version__}"
     statement: str = RESEARCH_ONLY
+    malignancy_is: str = SUSPICION
     scan: Scan
     findings: tuple[Finding, ...]  # the most probable first
     rejected: tuple[Rejected, ...]  # likewise
@@ -96,21 +102,46 @@ class Report(_Part):
         return self.model_dump_json(indent=2) + "\n"
 
 
+def operating_point(models: Mapping[str, ModelCard], fp_per_scan: float | None) -> OperatingPoint | None:
+    """The one of the classifier's card for so many false positives a scan, `FP_PER_SCAN` if None.
+
+    None where that card has no calibration and none is asked for. Raises LunaError for one that is not there.
+    """
+    card = models.get(CLASSIFIER)
+    if card is None or card.calibration is None:
+        if fp_per_scan is None:
+            return None
+        raise LunaError(
+            f"--operating-point {fp_per_scan:g}: the classifier's card has no calibration; wanted one that "
+            "luna calibrate has found operating points for"
+        )
+    rate, points = FP_PER_SCAN if fp_per_scan is None else fp_per_scan, card.calibration.operating_points
+    if found := [point for point in points if point.fp_per_scan == rate]:
+        return found[0]
+    there = ", ".join(f"{point.fp_per_scan:g}" for point in points)
+    raise LunaError(f"--operating-point {rate:g}: not in the classifier's card; wanted one of {there}")
+
+
 def build_report(
-    diagnosis: Diagnosis, ct: CtVolume, path: Path, finding_threshold: float = FINDING_THRESHOLD
+    diagnosis: Diagnosis, ct: CtVolume, path: Path, point: OperatingPoint | None = None
 ) -> Report:
-    """Report a diagnosis of the CT that was read from `path`."""
+    """Report a diagnosis of the CT that was read from `path`.
+
+    point: findings are the detections from its probability on; from `FINDING_THRESHOLD` on if None.
+    """
+    finding_threshold = FINDING_THRESHOLD if point is None else point.probability
     found = [d for d in diagnosis.detections if d.probability >= finding_threshold]
     others = [d for d in diagnosis.detections if d.probability < finding_threshold]
     proposal = diagnosis.proposal
     return Report(
         scan=_scan(ct, path),
         findings=tuple(_finding(rank, d, ct) for rank, d in enumerate(found, start=1)),
-        rejected=tuple(_rejected(d, finding_threshold) for d in others),
+        rejected=tuple(_rejected(d, finding_threshold, point) for d in others),
         warnings=tuple(diagnosis.warnings),
         models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
         settings=Settings(
             finding_threshold=finding_threshold,
+            operating_point=point,
             proposal_threshold=proposal.threshold,
             mask_threshold=proposal.mask_threshold,
             max_candidates=proposal.max_candidates,
@@ -149,12 +180,13 @@ def _finding(rank: int, detection: Detection, ct: CtVolume) -> Finding:
     )
 
 
-def _rejected(detection: Detection, finding_threshold: float) -> Rejected:
+def _rejected(detection: Detection, finding_threshold: float, point: OperatingPoint | None) -> Rejected:
+    where = f", the operating point of {point.fp_per_scan:g} false positives a scan" if point else ""
     return Rejected(
         center_lps_mm=detection.center_xyz,
         diameter_mm=detection.diameter_mm,
         nodule_probability=detection.probability,
-        reason=f"nodule probability is below {finding_threshold:g}",
+        reason=f"nodule probability is below {finding_threshold:g}{where}",
     )
 
 

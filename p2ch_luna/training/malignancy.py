@@ -1,4 +1,4 @@
-"""The task of malignancy, for a classifier trained before, and what the diameter alone says of it."""
+"""The task of malignancy, and what the diameter alone says of it."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import expit
 
-from p2ch_luna.datasets.candidates import CropSample, is_malignant, rating_of
+from p2ch_luna.datasets.candidates import OutlinedSample, is_malignant, rating_of
 from p2ch_luna.datasets.collection import Share
 from p2ch_luna.datasets.implant import Implantable
 from p2ch_luna.datasets.scans import OwnNodule
@@ -21,18 +21,16 @@ from p2ch_luna.training.evaluation import Evaluation, loss_metrics
 from p2ch_luna.training.nodule import (
     CropLosses,
     CropObservation,
+    as_arrays,
     beside_diameter,
     choose,
-    counts,
     diameter_error_mm,
     join,
     known_malignancy,
     montages,
     observe_figures,
-    totals,
 )
-
-__all__ = ["DiameterBaseline", "baseline", "counts", "fit_baseline", "observe", "summarise", "totals"]
+from p2ch_luna.training.outlines import MalignancyLosses, counts, crops_of, totals
 
 LOWEST_MALIGNANT, HIGHEST_BENIGN = "malignant, lowest probability", "benign, highest probability"
 RIDGE = 1e-3  # keeps the slope finite where a diameter parts the classes; of no weight beside a few nodules
@@ -104,15 +102,21 @@ def _logistic(inputs: NDArray[np.float64], label: NDArray[np.float64]) -> NDArra
     return weights
 
 
-def observe(verdict: Verdict, batch: CropSample, how: CropLosses) -> CropObservation:
+def observe(verdict: Verdict, batch: OutlinedSample, how: MalignancyLosses) -> CropObservation:
     """Keep of a batch what `summarise` needs: figures, and the nodules that are judged worst."""
-    seen = observe_figures(verdict, batch, how)
+    crops = crops_of(batch)
+    seen = observe_figures(verdict, crops, how)
     said = seen.malignancy_probability
     shown = {
-        LOWEST_MALIGNANT: choose(batch, seen.is_malignant == 1, said),
-        HIGHEST_BENIGN: choose(batch, seen.is_malignant == 0, said, highest_first=True),
+        LOWEST_MALIGNANT: choose(crops, seen.is_malignant == 1, said),
+        HIGHEST_BENIGN: choose(crops, seen.is_malignant == 0, said, highest_first=True),
     }
-    return replace(seen, shown=shown)
+    return replace(
+        seen,
+        totals=as_arrays(totals(verdict, batch, how)),
+        counts=as_arrays(counts(batch, how)),
+        shown=shown,
+    )
 
 
 def summarise(

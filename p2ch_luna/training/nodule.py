@@ -104,10 +104,14 @@ def _log_diameter(verdict: Verdict, how: CropLosses) -> Tensor:
 def augment_crops(batch: CropSample, drawn: Draw) -> CropSample:
     """The batch as it was drawn; a nodule that is scaled has another diameter."""
     hu, _ = apply(batch.hu, None, drawn)
+    return batch._replace(hu=hu, diameter_mm=scaled(batch.diameter_mm, drawn))
+
+
+def scaled(diameter_mm: Tensor, drawn: Draw) -> Tensor:
+    """(B,) diameters after the augmentation."""
     shrunk = torch.linalg.det(drawn.linear.double()).abs() ** (1 / 3)  # `linear` leads from after to before
-    return batch._replace(
-        hu=hu, diameter_mm=batch.diameter_mm / shrunk.to(batch.diameter_mm, non_blocking=True)
-    )
+    after: Tensor = diameter_mm / shrunk.to(diameter_mm, non_blocking=True)
+    return after
 
 
 def plain_crops(batch: CropSample) -> CropSample:
@@ -165,8 +169,8 @@ def observe_figures(verdict: Verdict, batch: CropSample, how: CropLosses) -> Cro
         return figure.float().cpu().numpy()
 
     return CropObservation(
-        totals={name: numpy(v).astype(float) for name, v in totals(verdict, batch, how).items()},
-        counts={name: numpy(v).astype(float) for name, v in counts(batch, how).items()},
+        totals=as_arrays(totals(verdict, batch, how)),
+        counts=as_arrays(counts(batch, how)),
         is_nodule=numpy(batch.is_nodule),
         is_malignant=numpy(is_malignant(batch.rating)),
         diameter_mm=numpy(batch.diameter_mm),
@@ -177,6 +181,11 @@ def observe_figures(verdict: Verdict, batch: CropSample, how: CropLosses) -> Cro
         ),
         shown={},
     )
+
+
+def as_arrays(figures: Mapping[str, Tensor]) -> dict[str, NDArray[np.float64]]:
+    """Totals or counts as an observation has them."""
+    return {name: figure.float().cpu().numpy().astype(float) for name, figure in figures.items()}
 
 
 def choose(
@@ -227,11 +236,12 @@ def join(observations: Sequence[CropObservation]) -> CropObservation:
 
 
 def summarise(observations: Sequence[CropObservation], how: CropLosses, _baseline: None = None) -> Evaluation:
-    """AUC and operating points of nodule against the rest; malignancy beside that of diameter alone."""
+    """AUC and operating points of nodule against the rest; malignancy, if learnt, beside diameter alone."""
     seen = join(observations)
     truth, said = seen.is_nodule > 0, seen.nodule_probability
     rated, is_bad = known_malignancy(seen)
     found = at_threshold(truth, said, SEEN)
+    suspicion = {"malignancy": (is_bad, seen.malignancy_probability[rated])} if how.malignancy > 0 else {}
     return Evaluation(
         metrics={
             **loss_metrics([seen]),
@@ -242,10 +252,10 @@ def summarise(observations: Sequence[CropObservation], how: CropLosses, _baselin
             "f1": found.f1,
             "sensitivity_at_5_percent_fp": sensitivity_at_specificity(truth, said, 0.95),
             "calibration_error": calibration(truth, said).error,
-            **beside_diameter(is_bad, seen.malignancy_probability[rated], seen.diameter_mm[rated]),
+            **(beside_diameter(*suspicion["malignancy"], seen.diameter_mm[rated]) if suspicion else {}),
             **({"diameter_error_mm": diameter_error_mm(seen)} if how.diameter > 0 else {}),
         },
-        curves={"nodule": (truth, said), "malignancy": (is_bad, seen.malignancy_probability[rated])},
+        curves={"nodule": (truth, said), **suspicion},
         pictures=montages(seen),
     )
 

@@ -19,6 +19,7 @@ from p2ch_luna.datasets.candidates import (
     ImplantCrops,
     LungCrops,
     NoduleCrops,
+    OutlinedDataset,
     PlaceCrops,
 )
 from p2ch_luna.datasets.collection import Share
@@ -35,7 +36,7 @@ from p2ch_luna.datasets.patches import (
 )
 from p2ch_luna.datasets.places import candidate_places, nodule_places
 from p2ch_luna.datasets.sampling import BalancedSampler
-from p2ch_luna.training import malignancy, nodule, segmentation
+from p2ch_luna.training import malignancy, nodule, outlines, segmentation
 from p2ch_luna.training.evaluation import Evaluation
 
 MOST_IMPLANTS = 3  # in a patch
@@ -107,15 +108,6 @@ def make_samples(
     return task.dataset([sources[name] for name in there], shape_irc), sampler
 
 
-_CROPS = {
-    "sources": _crop_sources,
-    "dataset": CropDataset,
-    "losses": nodule.CropLosses,
-    "augment": nodule.augment_crops,
-    "plain": nodule.plain_crops,
-    "show": nodule.show_crops,
-    "idle": nodule.idle_heads,
-}
 TASKS: Mapping[str, Task] = {
     "segmentation": Task(
         sources=_patch_sources,
@@ -130,18 +122,30 @@ TASKS: Mapping[str, Task] = {
         summarise=segmentation.summarise,
     ),
     "nodule": Task(
-        **_CROPS,  # type: ignore[arg-type]
+        sources=_crop_sources,
+        dataset=CropDataset,
+        losses=nodule.CropLosses,
+        augment=nodule.augment_crops,
+        plain=nodule.plain_crops,
+        show=nodule.show_crops,
+        idle=nodule.idle_heads,
         counts=nodule.counts,
         totals=nodule.totals,
         observe=nodule.observe,
         summarise=nodule.summarise,
     ),
     "malignancy": Task(
-        **_CROPS,  # type: ignore[arg-type]
-        counts=malignancy.counts,
-        totals=malignancy.totals,
+        sources=_crop_sources,
+        dataset=OutlinedDataset,
+        losses=outlines.MalignancyLosses,
+        augment=outlines.augment_crops,
+        plain=outlines.plain_crops,
+        show=outlines.show_crops,
+        counts=outlines.counts,
+        totals=outlines.totals,
         observe=malignancy.observe,
         summarise=malignancy.summarise,
         baseline=malignancy.baseline,
+        idle=outlines.idle_parts,
     ),
 }

@@ -18,7 +18,7 @@ from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.detector import Progress
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io import read_detections, write_ct
-from p2ch_luna.models.checkpoint import ModelCard, bundled, save_model
+from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint, bundled, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
 from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.report.schema import Report
@@ -31,6 +31,9 @@ class FixedDetector:
 
     calls = 0
 
+    def __init__(self) -> None:
+        self.models: dict[str, ModelCard] = {}
+
     def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
         self.calls += 1
         progress.stage("looking", 1)
@@ -39,7 +42,7 @@ class FixedDetector:
             for k in range(N_FOUND)
         ]
         return Diagnosis(
-            ct.series_uid, detections, ["no lungs found"], {"looking": 1.5}, ProposalSettings(), {}
+            ct.series_uid, detections, ["no lungs found"], {"looking": 1.5}, ProposalSettings(), self.models
         )
 
 
@@ -116,6 +119,80 @@ def test_a_person_reads_a_table(luna: Luna, scan: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("detector")
+def test_suspicion_has_a_column_and_is_explained(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, _ = luna(scan, "-o", tmp_path / "out")
+    assert out.splitlines()[1].split()[:3] == ["rank", "probability", "suspicion"]
+    assert "suspicion of malignancy: radiologist suspicion, not pathology" in out.splitlines()
+
+
+@pytest.mark.usefixtures("detector")
+def test_without_a_calibration_a_fixed_probability_decides(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, _ = luna(scan, "-o", tmp_path / "out")
+    assert "findings: from probability 0.8 on; the classifier is not calibrated" in out.splitlines()
+
+
+@pytest.fixture
+def calibrated(detector: FixedDetector) -> FixedDetector:
+    """With operating points at probabilities of 0.95, 0.9 and 0.5."""
+    points = tuple(
+        OperatingPoint(fp_per_scan=rate, probability=probability, sensitivity=0.75)
+        for rate, probability in ((0.125, 0.95), (1, 0.9), (4, 0.5))
+    )
+    card = ModelCard(
+        builder="nodule_classifier", arguments={}, config={}, data=[], split={}, metrics={}, software="",
+        calibration=Calibration(
+            segmentation=1, classifier=1, intercept=0, operating_points=points, on="scans"
+        ),
+    )  # fmt: skip
+    detector.models = {"classifier": card}
+    return detector
+
+
+@pytest.mark.usefixtures("calibrated")
+@pytest.mark.parametrize(
+    ("options", "n_findings"),  # of probabilities 1, 119 / 120, 118 / 120, …
+    [([], 13), (["--operating-point", 1], 13), (["--operating-point", "1/8"], 7),
+     (["--operating-point", 0.125], 7), (["--operating-point", "4"], 61)],
+)  # fmt: skip
+def test_findings_are_those_from_the_operating_point_on(
+    luna: Luna, scan: Path, tmp_path: Path, options: list[object], n_findings: int
+) -> None:
+    code, out, _ = luna(scan, "-o", tmp_path / "out", "--json", *options)
+    assert code == 0
+    assert len(json.loads(out)["findings"]) == n_findings
+
+
+@pytest.mark.usefixtures("calibrated")
+def test_the_operating_point_is_told(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, _ = luna(scan, "-o", tmp_path / "out", "--operating-point", "1/8")
+    assert (
+        "findings: from probability 0.95 on, which brought 0.125 false positives a scan and found 75% where "
+        "it was calibrated" in out.splitlines()
+    )
+
+
+def test_an_operating_point_that_is_not_there_is_told_before_anything_is_computed(
+    luna: Luna, scan: Path, tmp_path: Path, calibrated: FixedDetector
+) -> None:
+    code, _, err = luna(scan, "-o", tmp_path / "out", "--operating-point", 3)
+    assert (code, calibrated.calls) == (1, 0)
+    assert "wanted one of 0.125, 1, 4" in err.splitlines()[-1]
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.usefixtures("detector")
+def test_an_operating_point_needs_a_calibration(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    code, _, err = luna(scan, "-o", tmp_path / "out", "--operating-point", 1)
+    assert code == 1
+    assert "luna calibrate" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("rate", ["many", "1/0", "1e999"])
+def test_a_rate_that_is_no_number_is_wrong_usage(luna: Luna, scan: Path, tmp_path: Path, rate: str) -> None:
+    assert luna(scan, "-o", tmp_path / "out", "--operating-point", rate)[0] == 2
+
+
+@pytest.mark.usefixtures("detector")
 def test_progress_goes_to_stderr(luna: Luna, scan: Path, tmp_path: Path) -> None:
     _, out, err = luna(scan, "-o", tmp_path / "out")
     assert "looking" in err
@@ -168,10 +245,11 @@ def test_an_output_that_cannot_be_written_is_told_before_damaged_weights(
 def test_a_failure_leaves_the_old_results(
     luna: Luna, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> Diagnosis:
-        raise LunaError("scan: no")
+    class Failing(FixedDetector):
+        def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
+            raise LunaError("scan: no")
 
-    monkeypatch.setattr(NoduleDetector, "load", lambda *_: fail)
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_: Failing())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("old")
     code, _, _ = luna(scan, "-o", tmp_path / "out")

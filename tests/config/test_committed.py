@@ -1,11 +1,11 @@
 """The configs that are handed out with the package."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from p2ch_luna.config import NoduleRun, as_toml, load_config
+from p2ch_luna.config.runs import MalignancyRun
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
@@ -54,14 +54,20 @@ def test_nothing_bundled_proposes_in_luna16() -> None:
     assert all(proposers)
 
 
-def model_of(name: str) -> dict[str, Any]:
-    return load_config(ROOT / "configs" / f"{name}.toml").model.model_dump()
+@pytest.mark.parametrize("suffix", ["", "-gpu"])
+def test_malignancy_measures_what_it_outlines_and_takes_over_nobody(suffix: str) -> None:
+    config = load_config(ROOT / "configs" / f"malignancy{suffix}.toml")
+    assert isinstance(config, MalignancyRun)
+    assert config.model.outline
+    assert config.loss.outline > 0
+    assert not config.start.init_from
 
 
 @pytest.mark.parametrize("suffix", ["", "-gpu"])
-@pytest.mark.parametrize("key", ["name", "widths", "window_hu"])
-def test_malignancy_tunes_the_network_of_the_nodule_config(key: str, suffix: str) -> None:
-    assert model_of(f"malignancy{suffix}")[key] == model_of(f"nodule{suffix}")[key]
+def test_nothing_makes_another_size_of_a_nodule_whose_malignancy_is_learnt(suffix: str) -> None:
+    config = load_config(ROOT / "configs" / f"malignancy{suffix}.toml")
+    assert config.augmentation.scale == 0
+    assert config.implants.zoom <= 1.05
 
 
 def test_the_second_round_goes_on_with_the_network_and_the_patients_of_the_first() -> None:
@@ -70,7 +76,3 @@ def test_the_second_round_goes_on_with_the_network_and_the_patients_of_the_first
     )
     assert first.model == second.model
     assert first.data.train_folds == second.data.train_folds
-
-
-def test_malignancy_on_a_gpu_keeps_the_diameter_head_of_its_nodule_config() -> None:
-    assert model_of("malignancy-gpu")["diameter_head"] == model_of("nodule-gpu")["diameter_head"]

@@ -35,7 +35,7 @@ def test_a_config_of_another_task_is_told_as_such(smoke: Path, nodule: Path) -> 
         "task = 'nodule', but [sampling], [model], [loss] are those of 'segmentation'; "
         "wanted tables of the task"
     )
-    assert "are those of 'nodule' or 'malignancy'; wanted" in told_of(nodule, "task=segmentation")
+    assert "are those of 'nodule'; wanted" in told_of(nodule, "task=segmentation")
 
 
 def test_a_network_of_another_task_is_refused(smoke: Path) -> None:
@@ -82,6 +82,15 @@ def test_malignancy_searches_no_whole_scans(malignancy: Path) -> None:
         "validation.scans = 1: task 'malignancy' wants 0: "
         "its network forgets what is no nodule, so it cannot search whole scans"
     )
+
+
+def test_an_outline_is_learnt_only_by_a_network_that_has_one(malignancy: Path) -> None:
+    assert told_of(malignancy, "model.outline=false") == (
+        "loss.outline = 1 with model.outline = false; wanted an outline, or a weight of 0"
+    )
+    assert not load_config(malignancy, ["model.outline=false", "loss.outline=0"]).model.model_dump()[
+        "outline"
+    ]
 
 
 def test_the_warm_up_ends_before_the_run(smoke: Path) -> None:

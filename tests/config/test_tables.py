@@ -94,7 +94,8 @@ def test_parts_whose_names_begin_alike_are_different_parts(smoke: Path) -> None:
 
 
 def test_a_classifier_weight_above_0_is_enough(nodule: Path) -> None:
-    assert load_config(nodule, ["loss.nodule=0", "loss.diameter=0"]).loss.model_dump()["malignancy"] == 0.3
+    loss = load_config(nodule, ["loss.nodule=0", "loss.diameter=0", "loss.malignancy=0.3"]).loss
+    assert loss.model_dump()["malignancy"] == 0.3
 
 
 def test_a_classifier_without_any_weight_is_refused(nodule: Path) -> None:

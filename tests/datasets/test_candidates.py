@@ -9,6 +9,7 @@ from p2ch_luna.datasets.candidates import (
     ImplantCrops,
     LungCrops,
     NoduleCrops,
+    OutlinedDataset,
     PlaceCrops,
     is_malignant,
     label_candidates,
@@ -143,3 +144,26 @@ def test_candidates_at_excluded_findings_are_dropped() -> None:
     assert [c.center_xyz[0] for c in label_candidates([candidate(1.0), candidate(20.0)], [], excluded)] == [
         20.0
     ]
+
+
+def test_an_outline_is_that_of_the_nodule_in_the_middle(scan: LabelledScan, nodule: Implantable) -> None:
+    source = ImplantCrops([scan], [nodule])
+    for number in range(10):
+        sample = OutlinedDataset([source], SHAPE)[Pick(0, 0, (0, 0, number))]
+        inside = sample.labels[0] == 1
+        center = np.argwhere(inside.numpy()).mean(axis=0)
+        assert np.linalg.norm(center - np.array(SHAPE) / 2) < 8
+        volume_mm3 = float(inside.sum())
+        assert np.cbrt(6 * volume_mm3 / np.pi) == pytest.approx(nodule.diameter_mm, rel=0.2)
+
+
+def test_outlined_crops_are_those_without_an_outline(scan: LabelledScan, nodule: Implantable) -> None:
+    source, pick = ImplantCrops([scan], [nodule]), Pick(0, 0, (0, 0, 3))
+    plain, outlined = CropDataset([source], SHAPE)[pick], OutlinedDataset([source], SHAPE)[pick]
+    for one, other in zip(plain, outlined[:-1], strict=True):
+        torch.testing.assert_close(one, other, equal_nan=True)
+
+
+def test_where_there_is_no_nodule_nothing_is_outlined(scan: LabelledScan, nodule: Implantable) -> None:
+    sample = OutlinedDataset([LungCrops([scan], [nodule])], SHAPE)[Pick(0, 0, (0, 0, 1))]
+    assert not sample.labels.any()

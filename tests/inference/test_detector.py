@@ -10,13 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.findings import Candidate
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference import Diagnosis, NoduleDetector
-from p2ch_luna.inference.classify import Opinions
-from p2ch_luna.inference.detector import joint_probability, propose_candidates, score
+from p2ch_luna.inference.detector import propose_candidates
 from p2ch_luna.lungs import prepare
-from p2ch_luna.models.checkpoint import ModelCard, save_model
+from p2ch_luna.models.checkpoint import WEIGHTS, Calibration, ModelCard, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
 
 BALL_XYZ = (-38.0, 6.0, 45.0)
@@ -39,6 +37,59 @@ def test_its_diameter_is_measured(detector: NoduleDetector, scan: CtVolume) -> N
 def test_both_stages_are_joined(detector: NoduleDetector, scan: CtVolume) -> None:
     (found,) = detector(scan).detections  # logits 4 and 2: their mean is 3
     assert found.probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-4)
+
+
+def calibrated(detector: NoduleDetector, of: str = "0123456789ab") -> NoduleDetector:
+    """The joint logit is 1 x that of the segmentation + 0.5 x that of the classifier - 6."""
+    calibration = Calibration(
+        segmentation=1.0, classifier=0.5, intercept=-6.0, operating_points=(), on="", segmentation_sha256=of
+    )
+    cards = {
+        "segmentation": bare_card("segmentation_unet", sha256="0123456789ab"),
+        "classifier": bare_card("nodule_classifier").model_copy(update={"calibration": calibration}),
+    }
+    return replace(detector, models=cards)
+
+
+def bare_card(builder: str, sha256: str = "") -> ModelCard:
+    return ModelCard(
+        builder=builder, arguments={}, config={}, data=[], split={}, metrics={}, software="",
+        weights_sha256=sha256,
+    )  # fmt: skip
+
+
+def test_the_calibration_of_the_classifiers_card_joins_the_stages(
+    detector: NoduleDetector, scan: CtVolume
+) -> None:
+    (found,) = calibrated(detector)(scan).detections  # logits 4 and 2: 4 + 1 - 6
+    assert found.probability == pytest.approx(1 / (1 + np.e), rel=1e-4)
+
+
+def test_without_its_calibration_the_mean_joins_them(detector: NoduleDetector, scan: CtVolume) -> None:
+    bare = calibrated(detector).uncalibrated()
+    assert bare.calibration is None
+    assert bare(scan).detections == detector(scan).detections
+
+
+def test_two_stages_have_no_network_of_malignancy(detector: NoduleDetector) -> None:
+    three = replace(
+        calibrated(detector),
+        malignancy=Suspicious(),
+        models={**calibrated(detector).models, "malignancy": bare_card("nodule_classifier")},
+    )
+    two = three.two_stages()
+    assert two.malignancy is None
+    assert list(two.models) == ["segmentation", "classifier"]
+    assert two.calibration == three.calibration
+
+
+def test_a_calibration_with_another_segmentation_is_told(detector: NoduleDetector, scan: CtVolume) -> None:
+    (warning,) = calibrated(detector, "segmentation 999999999999")(scan).warnings
+    assert "calibrated with another segmentation" in warning
+
+
+def test_a_calibration_with_this_segmentation_is_not_told(detector: NoduleDetector, scan: CtVolume) -> None:
+    assert calibrated(detector)(scan).warnings == []
 
 
 def test_malignancy_is_passed_on(detector: NoduleDetector, scan: CtVolume) -> None:
@@ -114,10 +165,34 @@ def test_the_model_of_malignancy_is_among_those_told(tmp_path: Path) -> None:
     }
 
 
-def test_without_a_model_of_malignancy_there_are_two_networks() -> None:
+@pytest.fixture
+def bundled_malignancy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the bundled network of malignancy would lie; the other two are those that there are."""
+    path = tmp_path / "bundled" / "malignancy.safetensors"
+    monkeypatch.setattr(
+        "p2ch_luna.inference.detector.bundled",
+        lambda name: path if name == "malignancy" else WEIGHTS / f"{name}.safetensors",
+    )
+    return path
+
+
+def test_without_a_bundled_model_of_malignancy_there_are_two_networks(bundled_malignancy: Path) -> None:
+    assert not bundled_malignancy.exists()
     detector = NoduleDetector.load()
     assert detector.malignancy is None
     assert list(detector.models) == ["segmentation", "classifier"]
+
+
+def test_the_bundled_model_of_malignancy_is_the_third_network(
+    tmp_path: Path, bundled_malignancy: Path
+) -> None:
+    made = save_classifier(tmp_path, "malignancy", side=32)
+    bundled_malignancy.parent.mkdir()
+    for suffix in (".safetensors", ".json"):
+        made.with_suffix(suffix).rename(bundled_malignancy.with_suffix(suffix))
+    detector = NoduleDetector.load()
+    assert list(detector.models) == ["segmentation", "classifier", "malignancy"]
+    assert detector.malignancy_crop_irc == (32, 32, 32)
 
 
 def test_a_model_of_malignancy_is_no_classifier(tmp_path: Path) -> None:
@@ -204,21 +279,6 @@ def test_stages_are_told_and_timed(detector: NoduleDetector, scan: CtVolume) -> 
 def test_mining_sees_the_candidates_that_diagnosis_scores(detector: NoduleDetector, scan: CtVolume) -> None:
     candidates = propose_candidates(detector.segmentation, prepare(scan), torch.device("cpu"))
     assert [c.center_xyz for c in candidates] == places(detector(scan))
-
-
-def test_the_most_probable_comes_first() -> None:
-    candidates = [Candidate("1.2.3", (float(k), 0.0, 0.0), 0.5, 10.0, 2.7) for k in range(3)]
-    opinions = Opinions(np.float32([0.2, 0.9, 0.5]), np.float32([0, 0, 0]))
-    assert [d.center_xyz[0] for d in score(candidates, opinions)] == [1.0, 2.0, 0.0]
-
-
-def test_joint_probability_is_the_mean_of_the_logits() -> None:
-    assert joint_probability(0.9, 0.5) == pytest.approx(0.75)  # odds 9 and 1: their geometric mean is 3
-
-
-def test_certainty_of_one_stage_does_not_silence_the_other() -> None:
-    assert 0 < joint_probability(1.0, 0.0) == pytest.approx(0.5)
-    assert joint_probability(1.0, 0.1) < joint_probability(1.0, 0.9) < 1
 
 
 @pytest.mark.slow

@@ -39,6 +39,29 @@ def test_shares_that_come_true_have_no_error() -> None:
     assert calibration([1, 0, 0, 0, 1, 1, 1, 0], probability).error == pytest.approx(0)
 
 
+def test_samples_count_as_often_as_their_weights_say() -> None:
+    # half a positive and two negatives said 0.4: the share is 0.5 / 2.5
+    found = calibration([1, 0], [0.4, 0.4], weight=[0.5, 2.0])
+    assert found.frequency.tolist() == pytest.approx([0.2])
+    assert (found.count.tolist(), found.weight.tolist()) == ([2], [2.5])
+    assert found.error == pytest.approx(0.2)
+
+
+def test_gaps_are_weighed_by_the_weights_of_their_samples() -> None:
+    found = calibration([0, 1], [0.1, 0.9], weight=[3.0, 1.0])  # both gaps are 0.1
+    assert calibration([0, 0], [0.1, 0.9], weight=[3.0, 1.0]).error == pytest.approx((3 * 0.1 + 0.9) / 4)
+    assert found.error == pytest.approx(0.1)
+
+
+def test_a_sample_that_does_not_count_has_no_bin() -> None:
+    assert calibration([0, 1], [0.1, 0.9], weight=[1.0, 0.0]).mean_probability.tolist() == [0.1]
+
+
+def test_a_sample_cannot_count_less_than_nothing() -> None:
+    with pytest.raises(ValueError, match="0 times or more, got -1"):
+        calibration([0, 1], [0.1, 0.9], weight=[1.0, -1.0])
+
+
 def test_without_samples_there_is_no_error() -> None:
     assert math.isnan(calibration([], []).error)
 

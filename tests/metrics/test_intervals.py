@@ -14,6 +14,7 @@ from p2ch_luna.metrics.intervals import (
     auc_with_interval,
     bootstrap_by_patient,
     compare_auc,
+    paired_difference,
     sensitivity_at_specificity,
 )
 
@@ -303,3 +304,23 @@ def test_one_class_alone_has_no_sensitivity_at_a_specificity(is_positive: list[i
 def test_an_impossible_specificity_is_refused() -> None:
     with pytest.raises(ValueError, match=r"in \[0, 1\], got 95"):
         sensitivity_at_specificity([0, 1], [0.1, 0.2], 95)
+
+
+def test_the_interval_of_a_paired_difference_has_one_of_either_kind_added() -> None:
+    """3 gained and 1 lost of 20: (4 - 2) / 22 ± z √((6/22 - (2/22)²) / 22) = 0.0909 ± 0.2149."""
+    assert paired_difference(3, 1, 20) == pytest.approx((0.1, -0.1240, 0.3058), abs=1e-4)
+
+
+def test_no_change_has_an_interval_round_0() -> None:
+    """z √((2/10) / 10) = 0.2772 for 8."""
+    assert paired_difference(0, 0, 8) == pytest.approx((0.0, -0.2772, 0.2772), abs=1e-4)
+
+
+def test_a_paired_difference_lies_in_its_interval_at_the_end_too() -> None:
+    value, low, high = paired_difference(0, 5, 5)
+    assert (value, low) == (-1, -1)
+    assert low < high < 0
+
+
+def test_of_nothing_there_is_no_paired_difference() -> None:
+    assert all(map(math.isnan, paired_difference(0, 0, 0)))

@@ -36,6 +36,13 @@ def test_left_is_to_the_right_and_the_back_is_down_in_any_orientation() -> None:
         assert (row - SIDE_MM // 2, column - SIDE_MM // 2) == (6, 10)
 
 
+def test_a_smaller_picture_of_finer_pixels_shows_the_same_place() -> None:
+    picture = axial_picture(scan(np.eye(3)), (3.0, -2.0, 5.0), side_mm=40, pixel_mm=0.5)
+    assert picture.shape == (80, 80)
+    bright = np.argwhere(picture > 0)
+    np.testing.assert_allclose(bright.mean(axis=0) + 0.5, [40 + 2 * 6, 40 + 2 * 10], atol=0.6)
+
+
 def test_the_montage_is_a_picture_with_a_row_for_each_four_findings(tmp_path: Path) -> None:
     ct = scan(np.eye(3))
     sizes = []

@@ -8,12 +8,19 @@ import pytest
 from pydantic import ValidationError
 
 from p2ch_luna import __version__
+from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Detection
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference import Diagnosis
 from p2ch_luna.inference.propose import ProposalSettings
-from p2ch_luna.models.checkpoint import ModelCard
-from p2ch_luna.report.schema import SCHEMA_VERSION, Report, build_report
+from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint
+from p2ch_luna.report.schema import (
+    FINDING_THRESHOLD,
+    SCHEMA_VERSION,
+    Report,
+    build_report,
+    operating_point,
+)
 
 CARD = ModelCard(
     builder="nodule_classifier",
@@ -32,7 +39,22 @@ def detection(ct: CtVolume, probability: float, irc: tuple[float, float, float] 
     return Detection(ct.series_uid, (x, y, z), probability, 8.0, 268.0, 0.9, 0.8, 0.3)
 
 
-def report_of(ct: CtVolume, *detections: Detection, warnings: tuple[str, ...] = ()) -> Report:
+POINTS = tuple(
+    OperatingPoint(fp_per_scan=rate, probability=probability, sensitivity=sensitivity)
+    for rate, probability, sensitivity in ((0.125, 0.9, 0.6), (1.0, 0.5, 0.8), (4.0, 0.1, 0.9))
+)
+CALIBRATION = Calibration(
+    segmentation=0.5, classifier=0.5, intercept=0.0, operating_points=POINTS, on="scans"
+)
+CALIBRATED = {"classifier": CARD.model_copy(update={"calibration": CALIBRATION})}
+
+
+def report_of(
+    ct: CtVolume,
+    *detections: Detection,
+    warnings: tuple[str, ...] = (),
+    point: OperatingPoint | None = POINTS[1],
+) -> Report:
     timings_s = {"lungs": 0.12345, "segmentation": 6.0}
     diagnosis = Diagnosis(
         ct.series_uid,
@@ -42,12 +64,12 @@ def report_of(ct: CtVolume, *detections: Detection, warnings: tuple[str, ...] = 
         ProposalSettings(),
         {"classifier": CARD},
     )
-    return build_report(diagnosis, ct, Path("/somewhere/private/scan.mha"), finding_threshold=0.5)
+    return build_report(diagnosis, ct, Path("/somewhere/private/scan.mha"), point)
 
 
 def test_a_report_says_its_version_and_that_it_is_no_device(ct: CtVolume) -> None:
     content = json.loads(report_of(ct).to_json())
-    assert content["schema_version"] == SCHEMA_VERSION == "1.0"
+    assert content["schema_version"] == SCHEMA_VERSION == "1.1"
     assert content["software"] == f"p2ch-luna {__version__}"
     assert "not a medical device" in content["statement"]
 
@@ -91,7 +113,47 @@ def test_what_is_not_probable_is_rejected_with_a_reason(ct: CtVolume) -> None:
     report = report_of(ct, detection(ct, 0.9), detection(ct, 0.5), detection(ct, 0.2))
     assert len(report.findings) == 2
     assert [r.nodule_probability for r in report.rejected] == [0.2]
-    assert report.rejected[0].reason == "nodule probability is below 0.5"
+    assert report.rejected[0].reason == (
+        "nodule probability is below 0.5, the operating point of 1 false positives a scan"
+    )
+
+
+def test_the_operating_point_is_told(ct: CtVolume) -> None:
+    settings = report_of(ct).settings
+    assert (settings.finding_threshold, settings.operating_point) == (0.5, POINTS[1])
+
+
+def test_without_one_a_fixed_probability_decides(ct: CtVolume) -> None:
+    detections = [detection(ct, FINDING_THRESHOLD), detection(ct, FINDING_THRESHOLD - 0.01)]
+    report = report_of(ct, *detections, point=None)
+    assert [f.nodule_probability for f in report.findings] == [FINDING_THRESHOLD]
+    assert report.rejected[0].reason == "nodule probability is below 0.8"
+    assert report.settings.operating_point is None
+
+
+@pytest.mark.parametrize(("rate", "probability"), [(None, 0.5), (1.0, 0.5), (0.125, 0.9), (4.0, 0.1)])
+def test_the_operating_point_is_that_of_the_card(rate: float | None, probability: float) -> None:
+    point = operating_point(CALIBRATED, rate)
+    assert point is not None
+    assert point.probability == probability
+
+
+def test_a_rate_that_the_card_does_not_have_names_those_it_has() -> None:
+    with pytest.raises(
+        LunaError, match=r"--operating-point 3: not in the classifier's card; wanted one of 0.125, 1, 4$"
+    ):
+        operating_point(CALIBRATED, 3.0)
+
+
+@pytest.mark.parametrize("models", [{}, {"classifier": CARD}, {"segmentation": CALIBRATED["classifier"]}])
+def test_without_a_calibration_there_is_no_operating_point(models: dict[str, ModelCard]) -> None:
+    assert operating_point(models, None) is None
+    with pytest.raises(LunaError, match=r"--operating-point 1: .* no calibration; wanted .* luna calibrate"):
+        operating_point(models, 1.0)
+
+
+def test_malignancy_is_said_to_be_suspicion(ct: CtVolume) -> None:
+    assert report_of(ct).malignancy_is == "radiologist suspicion, not pathology"
 
 
 def test_nothing_found_is_a_report_too(ct: CtVolume) -> None:

@@ -44,7 +44,7 @@ LOSS: dict[str, dict[str, Any]] = {
         "malignancy_labels": "binary",
     },
 }  # fmt: skip
-LOSS["malignancy"] = {**LOSS["nodule"], "nodule": 0.0, "malignancy": 1.0, "diameter": 0.0}
+LOSS["malignancy"] = {**LOSS["nodule"], "nodule": 0.0, "malignancy": 1.0, "diameter": 0.0, "outline": 1.0}
 BEST_BY = {"segmentation": "dice", "nodule": "nodule_auc", "malignancy": "malignancy_auc"}
 
 
@@ -134,6 +134,8 @@ def _plain(task: str, chests: Path) -> dict[str, Any]:
     """2 epochs of 3 steps; every part of the loss has a weight."""
     is_segmentation = task == "segmentation"
     own = {} if is_segmentation else {"dropout": 0.2, "diameter_head": True, "near_widths": []}
+    if task == "malignancy":
+        own["outline"] = True
     name = "segmentation_unet" if is_segmentation else "nodule_classifier"
     return {
         "task": task,

@@ -251,9 +251,21 @@ def test_malignancy_is_learnt_from_a_classifier_of_nodules(
 ) -> None:
     nodule = train(make_config("nodule", **SHORT), tmp_path / "nodule")
     start = {"init_from": str(nodule), "new": ["heads.malignancy"], "frozen": ["stem", "down.0"]}
-    run = train(make_config("malignancy", start=start, **SHORT), tmp_path / "malignancy")
+    as_before = {"model": {"outline": False}, "loss": {"outline": 0.0}}
+    run = train(make_config("malignancy", start=start, **as_before, **SHORT), tmp_path / "malignancy")
     metrics = run_dir.load_history(run)[0]["metrics"]
     assert {"malignancy_auc", "malignancy_auc_of_diameter", "malignancy_brier_of_diameter"} <= metrics.keys()
     before, after = (load_model(folder / run_dir.MODEL)[0].state_dict() for folder in (nodule, run))
     assert torch.equal(before["stem.first.0.weight"], after["stem.first.0.weight"])
     assert not torch.equal(before["heads.malignancy.weight"], after["heads.malignancy.weight"])
+
+
+def test_malignancy_is_learnt_from_outlines(
+    make_config: Callable[..., Any], train: Callable[..., Path], tmp_path: Path
+) -> None:
+    run = train(make_config("malignancy", loss={"diameter": 1.0}, **SHORT), tmp_path / "malignancy")
+    metrics = run_dir.load_history(run)[0]["metrics"]
+    assert {"loss_outline", "loss_outline_dice", "malignancy_auc", "diameter_error_mm"} <= metrics.keys()
+    model, card = load_model(run / run_dir.MODEL)
+    assert card.arguments["outline"]
+    assert model.heads["malignancy"].weight.any()  # it began as zeros

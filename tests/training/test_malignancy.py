@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2ch_luna.datasets.candidates import CropSample
+from p2ch_luna.datasets.candidates import OutlinedSample
 from p2ch_luna.datasets.collection import Share
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.candidate_table import join_tables
@@ -19,24 +19,23 @@ from p2ch_luna.training.malignancy import (
     LOWEST_MALIGNANT,
     DiameterBaseline,
     baseline,
-    counts,
     fit_baseline,
     observe,
     summarise,
-    totals,
 )
-from p2ch_luna.training.nodule import CropLosses
+from p2ch_luna.training.outlines import MalignancyLosses, counts, totals
 
 NAN = math.nan
-HOW = CropLosses(nodule=0.0, malignancy=1.0)
+HOW = MalignancyLosses(nodule=0.0, malignancy=1.0)
 GROWS = DiameterBaseline(0.0, 1.0)  # the larger, the likelier
 
 
-def crops(rating: list[float], diameter_mm: list[float]) -> CropSample:
+def crops(rating: list[float], diameter_mm: list[float]) -> OutlinedSample:
     """Nodules; crop k is of k HU."""
     n = len(rating)
     hu = torch.arange(float(n))[:, None, None, None, None].expand(n, 1, 4, 8, 8)
-    return CropSample(hu, torch.ones(n), torch.tensor(rating), torch.tensor(diameter_mm))
+    labels = torch.zeros(hu.shape, dtype=torch.uint8)
+    return OutlinedSample(hu, torch.ones(n), torch.tensor(rating), torch.tensor(diameter_mm), labels)
 
 
 def verdict(malignancy: list[float]) -> Verdict:

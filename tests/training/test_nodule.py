@@ -35,7 +35,7 @@ from p2ch_luna.training.nodule import (
 )
 
 NAN, LN2 = math.nan, math.log(2)
-ONLY_NODULE = CropLosses(malignancy=0.0)
+BOTH, ONLY_NODULE = CropLosses(), CropLosses(malignancy=0.0)
 
 
 def crops(
@@ -60,7 +60,7 @@ def verdict(
     return Verdict(logits(nodule), logits(malignancy or [0.5] * len(nodule)), log_mm)
 
 
-def summary(said: Verdict, batch: CropSample, how: CropLosses = ONLY_NODULE) -> Evaluation:
+def summary(said: Verdict, batch: CropSample, how: CropLosses = BOTH) -> Evaluation:
     return summarise([observe(said, batch, how)], how)
 
 
@@ -116,7 +116,7 @@ def test_pieces_of_a_batch_add_up(labels: Literal["binary", "soft", "ordinal"]) 
     said = verdict([0.8, 0.3, 0.4], [0.6, 0.5, 0.9], [6.0, 4.0, 7.0])
     whole = totals(said, batch, how)
     pieces = [
-        totals(Verdict(*(t[part] for t in said)), CropSample(*(t[part] for t in batch)), how)
+        totals(Verdict(*(t[part] for t in said[:3])), CropSample(*(t[part] for t in batch)), how)
         for part in (slice(0, 1), slice(1, 3))
     ]
     for name, total in whole.items():
@@ -202,7 +202,7 @@ def test_how_samples_lie_in_batches_does_not_matter() -> None:
     said = verdict([0.9, 0.4, 0.3, 0.8], [0.7, 0.5, 0.4, 0.5], [8.0, 4.0, 5.5, 9.0])
     parts = [slice(0, 3), slice(3, 4)]
     seen = [
-        observe(Verdict(*(t[part] for t in said)), CropSample(*(t[part] for t in batch)), how)
+        observe(Verdict(*(t[part] for t in said[:3])), CropSample(*(t[part] for t in batch)), how)
         for part in parts
     ]
     assert summarise(seen, how).metrics == pytest.approx(summary(said, batch, how).metrics, nan_ok=True)
@@ -250,6 +250,12 @@ def test_the_diameters_error_is_the_median_over_known_ones() -> None:
 
 def test_without_a_diameter_in_the_loss_there_is_no_error_of_it() -> None:
     assert "diameter_error_mm" not in summary(verdict([0.5]), crops([1.0])).metrics
+
+
+def test_a_malignancy_that_is_not_learnt_has_no_figure() -> None:
+    found = summary(verdict([0.9, 0.1], [0.9, 0.5]), crops([1.0, 0.0], [5.0, NAN], [9.0, NAN]), ONLY_NODULE)
+    assert "malignancy" not in found.curves
+    assert not any(name.startswith("malignancy_auc") for name in found.metrics)
 
 
 def test_curves_hold_every_crop_and_every_clear_nodule() -> None:

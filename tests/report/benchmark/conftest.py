@@ -29,6 +29,9 @@ class BrightDetector:
         self.models: dict[str, ModelCard] = {}
         self.proposal: ProposalSettings = DEFAULT_PROPOSAL
 
+    def two_stages(self) -> BrightDetector:
+        return self
+
     def __call__(self, ct: CtVolume) -> Diagnosis:
         self.calls += 1
         labels, count = ndimage.label(ct.hu > BALL_HU - 50)

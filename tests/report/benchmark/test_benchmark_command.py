@@ -77,6 +77,22 @@ def test_the_table_has_the_score_and_every_group(luna: Callable[..., str]) -> No
     assert any(line.split()[:4] == ["6-10", "mm", "2", "1.000"] for line in lines)
 
 
+def test_the_table_says_what_the_stages_do(luna: Callable[..., str]) -> None:
+    """All candidates hit a nodule: there is nothing to tell them from."""
+    lines = luna().splitlines()
+    assert "3.0 candidates a scan before the classifier" in lines
+    assert "from 4 mm          3         3  1.000 [0.439, 1.000]" in lines
+    assert "AUC of 3 candidates on nodules and 0 on nothing" in lines
+    assert "classifier   not defined" in lines
+
+
+def test_pictures_are_written_if_they_are_wanted(luna: Callable[..., str], tmp_path: Path) -> None:
+    assert "found.png" not in luna()
+    assert not (tmp_path / "out" / "found.png").exists()
+    assert luna("--pictures").splitlines()[-1].endswith("found.png, missed.png, false_positives.png")
+    assert (tmp_path / "out" / "found.png").stat().st_size > 5000
+
+
 def test_a_list_of_other_scans_findings_is_refused(luna_fails: Callable[..., str], tmp_path: Path) -> None:
     (tmp_path / "known.csv").write_text(HEADER + "elsewhere,1,2,3,4\n", encoding="utf-8")
     err = luna_fails("--known", tmp_path / "known.csv")

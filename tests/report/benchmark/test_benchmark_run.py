@@ -16,7 +16,7 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference import Diagnosis
 from p2ch_luna.inference.detector import Silent
 from p2ch_luna.io import read_ct, read_detections, read_mask, read_nodules, read_series_uids
-from p2ch_luna.models.checkpoint import ModelCard
+from p2ch_luna.models.checkpoint import Calibration, ModelCard
 from p2ch_luna.report.benchmark import BenchmarkReport, Settings
 from p2ch_luna.report.benchmark_run import Bench, run_benchmark
 
@@ -39,11 +39,13 @@ class Bencher:
         *hosts: Path,
         known: Sequence[Nodule] | None = None,
         keep_scans: bool = False,
+        pictures: bool = False,
         **settings: object,
     ) -> BenchmarkReport:
         chosen = SETTINGS.model_copy(update=settings)
         bench = Bench.read(hosts, self.lidc, known, self.detector, chosen)
-        return run_benchmark(bench, self.output, Silent(), self.told.append, keep_scans=keep_scans)
+        tell = self.told.append
+        return run_benchmark(bench, self.output, Silent(), tell, keep_scans=keep_scans, pictures=pictures)
 
 
 @pytest.fixture(autouse=True)
@@ -130,6 +132,20 @@ def test_other_weights_make_it_anew(run: Bencher, write_host: WriteHost) -> None
     assert run.detector.calls == 2
 
 
+def test_another_calibration_makes_it_anew_but_not_what_is_said_of_it(
+    run: Bencher, write_host: WriteHost
+) -> None:
+    def calibrated(intercept: float, on: str) -> dict[str, ModelCard]:
+        how = Calibration(segmentation=1, classifier=1, intercept=intercept, operating_points=(), on=on)
+        return {"classifier": card([]).model_copy(update={"calibration": how})}
+
+    host = write_host()
+    for calls, intercept, on in ((1, 0.0, "a"), (1, 0.0, "b"), (2, -1.0, "b")):
+        run.detector.models = calibrated(intercept, on)
+        run(host, copies=1)
+        assert run.detector.calls == calls
+
+
 def test_other_crops_make_it_anew(run: Bencher, write_host: WriteHost) -> None:
     host = write_host()
     run(host, copies=1)
@@ -197,6 +213,16 @@ def test_a_kept_scan_that_was_deleted_is_made_again(run: Bencher, write_host: Wr
     assert (run.output / "scans" / "host-implanted-1.mhd").is_file()
 
 
+def test_pictures_are_taken_of_scans_made_again_but_not_diagnosed(
+    run: Bencher, write_host: WriteHost
+) -> None:
+    hosts = write_host("a"), write_host("b", -800)
+    run(*hosts)
+    run(*hosts, pictures=True)
+    assert run.detector.calls == 4
+    assert {"found.png", "missed.png", "false_positives.png"} <= {p.name for p in run.output.iterdir()}
+
+
 def test_the_lists_are_those_of_luna16(run: Bencher, write_host: WriteHost) -> None:
     run(write_host())
     uids = read_series_uids(run.output / "seriesuids.csv")
@@ -250,7 +276,7 @@ def test_two_hosts_are_told_to_be_few(run: Bencher, write_host: WriteHost) -> No
 
 
 def test_120_tied_marks_are_as_many_as_the_rule_keeps(run: Bencher, write_host: WriteHost) -> None:
-    """None: all are tied with number 101. Cut to 100 first, all would count."""
+    """None: all are tied with number 101. Cut to 100 first, all would count. But some nodule is proposed."""
     seen = run.detector
 
     def crowd(ct: CtVolume) -> Diagnosis:
@@ -259,4 +285,6 @@ def test_120_tied_marks_are_as_many_as_the_rule_keeps(run: Bencher, write_host: 
 
     crowd.models, crowd.proposal = seen.models, seen.proposal  # type: ignore[attr-defined]
     run.detector = crowd
-    assert run(write_host(), copies=1).figures.found == 0
+    figures = run(write_host(), copies=1).figures
+    assert figures.found == 0
+    assert (figures.stages.candidates_per_scan, figures.stages.on_nodules) == (120, 120)

@@ -1,0 +1,113 @@
+"""How well networks tell malignant nodules from benign ones, against the diameter alone: a versioned schema.
+
+The classes are what LIDC's readers thought. A nodule between them is indeterminate and in no AUC.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from p2ch_luna import __version__
+from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
+from p2ch_luna.report import RESEARCH_ONLY
+
+SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
+SUSPICION = (
+    f"Radiologist suspicion, not pathology: malignant is a mean rating from {MALIGNANT:g} on, benign up to "
+    f"{BENIGN:g}."
+)
+
+
+class _Part(BaseModel):
+    """A part of the schema: never changed, nothing in it that the schema does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Auc(_Part):
+    """None where a class is absent; the interval also where one has a single nodule."""
+
+    auc: float | None
+    auc_95: tuple[float, float] | None  # DeLong's, which takes nodules as independent
+
+
+class Gain(_Part):
+    """How much larger the first of two AUCs of the same nodules is."""
+
+    difference: float | None
+    difference_95: tuple[float, float] | None  # paired, DeLong's
+    p: float | None  # two-sided, of no difference
+    by_patient_95: tuple[float, float] | None  # of patients drawn with replacement, whose nodules are alike
+
+
+class Figures(_Part):
+    """Of some nodules: what the network, the diameter and both together tell."""
+
+    name: str
+    benign: int
+    malignant: int
+    network: Auc
+    diameter: Auc
+    both: Auc | None  # a logistic regression fitted on the nodules of the other runs; None: there is one run
+    network_gain: Gain  # on the diameter
+    both_gain: Gain | None
+
+
+class Bin(_Part):
+    """Of the nodules of one range of probability."""
+
+    probability: float  # said on average
+    frequency: float  # share of malignant ones
+    nodules: int
+
+
+class Reliability(_Part):
+    """How far the probability can be taken at its word."""
+
+    calibration_error: float
+    brier: float
+    bins: tuple[Bin, ...]
+
+
+class Indeterminate(_Part):
+    """The nodules between benign and malignant."""
+
+    nodules: int
+    mean_probability: float | None
+    called_malignant: float | None  # share with a probability of 0.5 or more
+
+
+class Judge(_Part):
+    """A network and whom it judged."""
+
+    run: str
+    weights_sha256: str
+    folds: tuple[int, ...]
+    hosts: tuple[str, ...]  # scans that the nodules were set into
+    nodules: int
+    temperature: float | None  # fitted on the nodules of the other runs; None: there is one run
+
+
+class MalignancyReport(_Part):
+    """All that `luna malignancy` tells."""
+
+    schema_version: str = SCHEMA_VERSION
+    software: str = f"p2ch-luna {__version__}"
+    statement: str = RESEARCH_ONLY
+    suspicion: str = SUSPICION
+    places: int  # that each nodule was set into; the mean of its logits judges it
+    seed: int
+    judges: tuple[Judge, ...]
+    patients: int  # of the benign and malignant nodules
+    all: Figures
+    one_place_auc: float | None  # mean over the places: what a single look tells
+    by_diameter: tuple[Figures, ...]
+    by_run: tuple[Figures, ...]
+    as_said: Reliability
+    with_temperature: Reliability | None
+    indeterminate: Indeterminate
+    diameter_error_mm: float | None  # median; None: the networks say no diameter
+
+    def to_json(self) -> str:
+        """As it is written."""
+        return self.model_dump_json(indent=2) + "\n"
