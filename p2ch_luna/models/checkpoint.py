@@ -43,6 +43,7 @@ class Calibration(BaseModel):
     intercept: float
     operating_points: tuple[OperatingPoint, ...]  # from few to many false positives
     on: str  # which scans and patients it was fitted on
+    segmentation_sha256: str = ""  # of the weights it was fitted with; "": nobody says
 
 
 class Figure(BaseModel):
