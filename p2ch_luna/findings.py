@@ -41,4 +41,4 @@ class Detection:
     volume_mm3: float
     segmentation_probability: float
     classifier_probability: float
-    malignancy_probability: float  # as a radiologist would suspect it, not pathology
+    malignancy_probability: float | None  # as a radiologist would suspect it, not pathology; None: not judged

@@ -3,7 +3,8 @@
 # nodule once.
 #   scripts/malignancy_crossval.sh OUT [CONFIG [OPTION of `luna train`]...]
 # OUT/folds-0-1 … hold the runs; OUT gets what `luna malignancy` writes, and said.txt. Stopped, the same command
-# goes on where it was. PLACES: that each nodule is set into. About 15 minutes on two cores.
+# goes on where it was; another CONFIG needs another OUT. PLACES: that each nodule is set into. About 15 minutes on
+# two cores.
 set -euo pipefail
 
 out=${1:?usage: scripts/malignancy_crossval.sh OUT [CONFIG [OPTION of luna train]...]}

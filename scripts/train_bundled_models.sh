@@ -2,8 +2,8 @@
 # Train the bundled networks again, from the data to their cards: some hours on two cores.
 #   scripts/train_bundled_models.sh [--smoke] [--data DIR] [RUNS]
 # RUNS (runs) gets a folder `bundled` with one for each step. Stopped, the same command goes on where it was; a
-# step whose folder is removed is done again, with all that builds on it. At the end the networks and their cards
-# replace those in p2ch_luna/weights, and docs/cards is written anew.
+# step whose folder is removed, or whose config says something else now, is done again, with all that builds on
+# it. At the end the networks and their cards replace those in p2ch_luna/weights, and docs/cards is written anew.
 #   --smoke  everything in minutes, with small networks that are of no use, in RUNS/bundled-smoke; nothing is
 #            replaced
 #   --data   the folder described in data/README.md, ../shared/data if left out
@@ -28,12 +28,14 @@ fi
 
 luna=${LUNA:-.venv/bin/luna}
 work=${runs:-runs}/bundled${smoke:+-smoke}
+into=${smoke:+$work/install/}  # where p2ch_luna/weights and docs/cards are
 unseen=("$data/ct/lung1.mha" "$work/data/lidc-idri-0001/dicom")  # chests that no network was trained on
 lidc=(--nodules "$data/lidc" --known data/hosts_excluded.csv)
 
 # What --smoke changes: of each step its options.
 tiny_segmentation=() tiny_second=() tiny_classifier=() tiny_malignancy=() tiny_folds=()
-calibrate_size=(--folds 6 --copies 4) benchmark_size=(--folds 7-9 --copies 4) robustness_size=(--folds 7-9)
+calibrate_size=(--folds 6 --copies 4) benchmark_size=(--folds 7-9 --copies 5)
+robustness_size=(--folds 7-9 --copies 2)  # in 15 variants: seven times a benchmark
 threshold=0.02  # lower than in the diagnosis: more for the classifier to learn from
 places=8        # that each nodule is set into to be judged
 if [ -n "$smoke" ]; then
@@ -61,15 +63,30 @@ say() { echo "$(date +%H:%M:%S) $*" >&2; }
 n_steps=$(grep -c '^step ' "$0") n_step=0 doing=""
 trap '[ -z "$doing" ] || say "stopped in step $doing; the same command goes on there"' EXIT
 
-step() { # NAME FUNCTION [BEFORE...]: in a folder of that name, unless it is done and no step BEFORE is newer
-  local name=$1 what=$2 folder=$work/$1 start=$SECONDS before
+anew() { # NAME WHY
+  say "step $n_step/$n_steps, $1: $2; done anew"
+  rm -rf "${work:?}/$1"
+}
+
+without_comments() { # CONFIG
+  sed -E 's/(^|[[:space:]]+)#.*//; s/[[:space:]]+$//; /^$/d' "configs/$1"
+}
+
+# NAME FUNCTION [CONFIG.toml] [BEFORE...]: in a folder of that name, unless it is done with what the config says
+# now, and no step BEFORE is newer. The folder's `begun` holds what the config said.
+step() {
+  local name=$1 what=$2 folder=$work/$1 start=$SECONDS says="" before
   shift 2
   n_step=$((n_step + 1))
-  for before in "$@"; do
-    if [ -d "$folder" ] && [ "$folder/begun" -ot "$work/$before/done" ]; then
-      say "step $n_step/$n_steps, $name: $before is newer; done anew"
-      rm -rf "$folder"
+  case ${1:-} in *.toml)
+    says=$(without_comments "$1")
+    if [ -d "$folder" ] && [ "$says" != "$(cat "$folder/begun" 2>/dev/null)" ]; then
+      anew "$name" "configs/$1 has changed"
     fi
+    shift ;;
+  esac
+  for before in "$@"; do
+    [ ! -d "$folder" ] || [ ! "$folder/begun" -ot "$work/$before/done" ] || anew "$name" "$before is newer"
   done
   if [ -f "$folder/done" ]; then
     say "step $n_step/$n_steps, $name: done before"
@@ -77,7 +94,7 @@ step() { # NAME FUNCTION [BEFORE...]: in a folder of that name, unless it is don
   fi
   say "step $n_step/$n_steps, $name"
   mkdir -p "$folder"
-  [ -f "$folder/begun" ] || touch "$folder/begun"
+  [ -f "$folder/begun" ] || echo "$says" >"$folder/begun"
   doing=$name
   "$what" "$folder" >"$folder/said.txt"
   doing=""
@@ -146,7 +163,7 @@ mine_step() {
 
 classifier_step() {
   train_in "$1" "$(config nodule.toml)" "${tiny_classifier[@]}" \
-    --set "data.candidates=[\"$work/mine/candidates.csv\"]" \
+    --set "data.candidates=[\"$work/mine-first/candidates.csv\", \"$work/mine/candidates.csv\"]" \
     --set "validation.segmentation=$(run_in "$work/segmentation-second")"
 }
 
@@ -164,19 +181,14 @@ calibrate_step() {
     --segmentation "$(model segmentation-second)" --model "$1/nodule.safetensors"
 }
 
-searched_by() { # the options that name both networks
-  echo --segmentation "$(model segmentation-second)" --classifier "$work/calibrate/nodule.safetensors"
+search() { # COMMAND [OPTION...]: with both networks
+  "$luna" "$1" "${unseen[@]}" "${lidc[@]}" --segmentation "$(model segmentation-second)" \
+    --classifier "$work/calibrate/nodule.safetensors" "${@:2}"
 }
 
-benchmark_step() {
-  # shellcheck disable=SC2046  # four words
-  "$luna" benchmark "${unseen[@]}" "${lidc[@]}" "${benchmark_size[@]}" $(searched_by) --pictures -o "$1"
-}
+benchmark_step() { search benchmark "${benchmark_size[@]}" --pictures -o "$1"; }
 
-robustness_step() {
-  # shellcheck disable=SC2046
-  "$luna" robustness "${unseen[@]}" "${lidc[@]}" "${robustness_size[@]}" $(searched_by) -o "$1"
-}
+robustness_step() { search robustness "${robustness_size[@]}" -o "$1"; }
 
 cards_step() {
   copy_model "$(model segmentation-second)" "$1" segmentation
@@ -190,28 +202,32 @@ cards_step() {
   "$luna" card "$1/malignancy.safetensors" --add "$work/malignancy-folds/malignancy.json"
 }
 
-install_models() {
-  local name
-  mkdir -p docs/cards
+# All beside what they replace, then all renamed: a stop leaves no network beside the card of another.
+install_step() {
+  local weights=${into}p2ch_luna/weights pages=${into}docs/cards name file new=()
+  mkdir -p "$weights" "$pages"
   for name in segmentation nodule malignancy; do
-    copy_model "$work/cards/$name.safetensors" p2ch_luna/weights "$name"
-    "$luna" card "$name" --markdown >"docs/cards/$name.md"
+    new+=("$weights/$name.safetensors" "$weights/$name.json" "$pages/$name.md")
+    for file in "$name.safetensors" "$name.json"; do cp "$work/cards/$file" "$weights/$file.new"; done
+    "$luna" card "$work/cards/$name.safetensors" --markdown | sed "1s/.*/# The bundled $name network/" \
+      >"$pages/$name.md.new"
   done
+  for file in "${new[@]}"; do mv "$file.new" "$file"; done
 }
 
 step data data_step
-step segmentation segmentation_step data
+step segmentation segmentation_step segmentation.toml data
 step mine-first mine_first_step segmentation
-step segmentation-second segmentation_second_step segmentation mine-first
+step segmentation-second segmentation_second_step segmentation-second.toml segmentation mine-first
 step mine mine_step segmentation-second
-step classifier classifier_step segmentation-second mine
-step malignancy malignancy_step data
-step malignancy-folds malignancy_folds_step malignancy
+step classifier classifier_step nodule.toml segmentation-second mine-first mine
+step malignancy malignancy_step malignancy.toml data
+step malignancy-folds malignancy_folds_step malignancy.toml data
 step calibrate calibrate_step classifier
 step benchmark benchmark_step calibrate
 step robustness robustness_step calibrate
-step cards cards_step benchmark robustness malignancy-folds
-[ -n "$smoke" ] || install_models
+step cards cards_step benchmark robustness malignancy malignancy-folds
+step install install_step cards
 
 echo "step                  seconds"
 for name in $(sed -n 's/^step \([a-z-]*\) .*/\1/p' "$0"); do
@@ -223,5 +239,5 @@ echo "$work/cards: three networks of $(((bytes + 500000) / 1000000)) MB with the
 if [ -n "$smoke" ]; then
   echo "smoke: everything ran; these networks are of no use, p2ch_luna/weights is as it was"
 else
-  echo "p2ch_luna/weights and docs/cards: replaced by these"
+  echo "p2ch_luna/weights and docs/cards: these are there now"
 fi

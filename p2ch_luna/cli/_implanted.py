@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from p2ch_luna.cli._common import Command
 
 if TYPE_CHECKING:
+    import torch
+
     from p2ch_luna.findings import Nodule
+    from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.report.benchmark import Settings
+    from p2ch_luna.report.benchmark_run import Bench
     from p2ch_luna.report.evaluation import Interval
 
 MOST_NODULES = 50  # of a set: with more, the 100 marks that count would not reach 8 false positives
@@ -88,7 +92,23 @@ def implanting_options(command: Command) -> Command:
     return proposing_options(_weights("--classifier", "What judges")(command))
 
 
-def read_settings(
+def read_bench(
+    hosts: Sequence[Path],
+    load: Callable[[], NoduleDetector],
+    device: torch.device,
+    *,
+    lidc: Path,
+    known: Path | None,
+    **wanted: Any,
+) -> Bench:
+    """The inputs that `_OPTIONS` name, all checked; `load` reads the networks once the options are good."""
+    from p2ch_luna.report.benchmark_run import Bench
+
+    settings, own = _settings(device.type, **wanted), _known(known)
+    return Bench.read(hosts, lidc, own, load(), settings)
+
+
+def _settings(
     device: str,
     *,
     folds: str,
@@ -113,7 +133,7 @@ def read_settings(
     )
 
 
-def read_known(path: Path | None) -> list[Nodule] | None:
+def _known(path: Path | None) -> list[Nodule] | None:
     """The findings that hosts have of their own; None where no list is given."""
     from p2ch_luna.io import read_nodules
 

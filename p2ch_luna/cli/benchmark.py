@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
-from p2ch_luna.cli._implanted import implanting_options, interval_text, read_known, read_settings, tell
+from p2ch_luna.cli._implanted import implanting_options, interval_text, read_bench, tell
+from p2ch_luna.report.rates import rate_text
 
 if TYPE_CHECKING:
     from p2ch_luna.report.benchmark import BenchmarkReport, Figures
@@ -34,7 +36,6 @@ SCALES = {  # groups of the report, with what stands above them in the table
 WRITTEN = "benchmark.json, nodules.csv, sensitivity_by_*.png"
 PICTURES = "found.png, missed.png, false_positives.png"
 WIDEST = 24  # of a name in the table; of a longer one, as DICOM's ids are, its end
-RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
 
 
 @click.command()
@@ -48,9 +49,7 @@ RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
 def benchmark(
     hosts: tuple[Path, ...],
     *,
-    lidc: Path,
     output: Path,
-    known: Path | None,
     segmentation: Path | None,
     classifier: Path | None,
     keep_scans: bool,
@@ -58,7 +57,7 @@ def benchmark(
     device: str,
     threads: int | None,
     as_json: bool,
-    **wanted: Any,
+    **inputs: Any,
 ) -> None:
     """Set real LIDC nodules into each HOST at places that are known exactly, and see which are found.
 
@@ -71,15 +70,14 @@ def benchmark(
     luna benchmark scanner/*.mha --nodules lidc --known own.csv -o out
     """
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.benchmark_run import Bench, run_benchmark
+    from p2ch_luna.report.benchmark_run import run_benchmark
 
     use_threads(threads)
     target = pick_device(device)
     with progress() as stages:
         stages.stage("checking hosts, nodules and networks")
-        settings, own = read_settings(target.type, **wanted), read_known(known)
-        detector = NoduleDetector.load(segmentation, classifier, target).two_stages()
-        bench = Bench.read(hosts, lidc, own, detector, settings)
+        load = partial(NoduleDetector.load, segmentation, classifier, target)
+        bench = read_bench(hosts, lambda: load().two_stages(), target, **inputs)
         report = run_benchmark(bench, output, stages, tell, keep_scans=keep_scans, pictures=pictures)
     if as_json:
         echo_json(report.model_dump(mode="json"))
@@ -103,8 +101,8 @@ def _table(report: BenchmarkReport) -> Iterator[str]:
     yield ""
     yield "FP/scan  sensitivity  95% interval"
     for point in figures.froc:
-        rate = RATES.get(point.fp_per_scan, f"{point.fp_per_scan:g}")
-        yield f"{rate:>7}  {point.sensitivity:11.3f}  {interval_text(point.sensitivity_95)}".rstrip()
+        rate, bounds = rate_text(point.fp_per_scan), interval_text(point.sensitivity_95)
+        yield f"{rate:>7}  {point.sensitivity:11.3f}  {bounds}".rstrip()
     yield from _groups(figures)
     yield from _stages(figures.stages)
     yield from (f"warning: {warning}" for warning in report.warnings)

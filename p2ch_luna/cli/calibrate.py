@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +19,16 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
-from p2ch_luna.cli._implanted import proposing_options, read_known, read_settings, tell
+from p2ch_luna.cli._implanted import proposing_options, read_bench, tell
+from p2ch_luna.report.rates import rate_text
 
 if TYPE_CHECKING:
+    import torch
+
+    from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.report.calibration import CalibrationReport
 
 VALIDATION_FOLD = "6"  # of the bundled networks: neither trained on, nor of the test third
-RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
 
 
 @click.command(context_settings={"default_map": {"folds": VALIDATION_FOLD}})
@@ -52,9 +56,7 @@ RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
 def calibrate(
     hosts: tuple[Path, ...],
     *,
-    lidc: Path,
     output: Path,
-    known: Path | None,
     segmentation: Path | None,
     model: Path,
     nodules_per_scan: float,
@@ -62,7 +64,7 @@ def calibrate(
     device: str,
     threads: int | None,
     as_json: bool,
-    **wanted: Any,
+    **inputs: Any,
 ) -> None:
     """Fit one probability of a nodule to what both networks say, and find the operating points.
 
@@ -74,9 +76,7 @@ def calibrate(
     \b
     luna calibrate scanner/*.mha --nodules lidc --known own.csv --model runs/nodule-20260101-120000 -o out
     """
-    from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.models.checkpoint import card_path, weights_at
-    from p2ch_luna.report.benchmark_run import Bench
     from p2ch_luna.report.calibration_run import run_calibration
 
     use_threads(threads)
@@ -84,42 +84,37 @@ def calibrate(
     with progress() as stages:
         stages.stage("checking hosts, nodules and networks")
         weights = weights_at(model)
-        settings, own = read_settings(target.type, **wanted), read_known(known)
-        # an earlier calibration decides on nothing: what was made with it stays of use
-        detector = NoduleDetector.load(segmentation, weights, target).two_stages().uncalibrated()
-        bench = Bench.read(hosts, lidc, own, detector, settings)
-        report = run_calibration(
-            bench,
-            weights,
-            output,
-            stages,
-            tell,
-            nodules_per_scan=nodules_per_scan,
-            also_trained=also_trained,
-        )
+        bench = read_bench(hosts, partial(_detector, segmentation, weights, target), target, **inputs)
+        fit = partial(run_calibration, nodules_per_scan=nodules_per_scan, also_trained=also_trained)
+        report = fit(bench, weights, output, stages, tell)
     if as_json:
         echo_json(report.model_dump(mode="json"))
         return
     click.echo("\n".join([*_table(report), f"written: {card_path(weights)}, {output}/calibration.json"]))
 
 
+def _detector(segmentation: Path | None, classifier: Path, device: torch.device) -> NoduleDetector:
+    """An earlier calibration decides on nothing: what was made with it stays of use."""
+    from p2ch_luna.inference import NoduleDetector
+
+    return NoduleDetector.load(segmentation, classifier, device).two_stages().uncalibrated()
+
+
 def _table(report: CalibrationReport) -> Iterator[str]:
     """The fit and what it brings, for a person."""
+    from p2ch_luna.report.card import formula
+
     fit = report.calibration
     yield f"fitted on {fit.on}"
     yield (
         f"{report.on_nodules} candidates on the {report.nodules} nodules, {report.on_nothing} on nothing; "
         f"a scan is taken to have {report.nodules_per_scan:g} nodules"
     )
-    yield (
-        f"probability = sigmoid({fit.segmentation:.3f} x logit of the segmentation + {fit.classifier:.3f} x "
-        f"logit of the classifier {fit.intercept:+.3f})"
-    )
+    yield formula(fit)
     yield ""
     yield "FP/scan  from probability  sensitivity"
     for point in fit.operating_points:
-        rate = RATES.get(point.fp_per_scan, f"{point.fp_per_scan:g}")
-        yield f"{rate:>7}{point.probability:>18.4f}{point.sensitivity:>13.3f}"
+        yield f"{rate_text(point.fp_per_scan):>7}{point.probability:>18.4f}{point.sensitivity:>13.3f}"
     yield ""
     yield f"expected calibration error: {report.error_before:.3f} before, {report.error_after:.3f} after"
     if report.error_left_out is not None:

@@ -47,6 +47,7 @@ def demo(output: Path, seed: int, nodules: int, device: str, threads: int | None
     from p2ch_luna.files import replacing
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.io import write_ct, write_mask, write_nodules
+    from p2ch_luna.report.schema import operating_point
 
     use_threads(threads)
     scan = output / "phantom.mhd"
@@ -59,7 +60,7 @@ def demo(output: Path, seed: int, nodules: int, device: str, threads: int | None
             write_ct(scan, phantom.ct)
             write_nodules(table, phantom.truth)
             write_mask(output / "nodules.nii.gz", phantom.nodule_labels, phantom.ct.geometry)
-        report = run_diagnosis(lambda: detector, scan, output, stages)
+        report = run_diagnosis(lambda: detector, scan, output, stages, operating_point(detector.models, None))
     click.echo(_as_text(phantom.nodules, report.findings))
     click.echo(f"The scan: {scan}. Its findings: {output / 'report.json'}, {output / 'detections.csv'}")
     click.echo(report.statement)

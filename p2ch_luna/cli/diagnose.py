@@ -20,12 +20,14 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
+from p2ch_luna.report.rates import rate_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.schema import Report
+    from p2ch_luna.models.checkpoint import OperatingPoint
+    from p2ch_luna.report.schema import Finding, Report
 
 MAX_MARKS = 100  # of a scan: LUNA16's score looks at no more
 
@@ -82,7 +84,7 @@ def diagnose(
         target = pick_device(device)
         proposer, judge, own = (path and weights_at(path) for path in (segmentation, classifier, malignancy))
         load = partial(NoduleDetector.load, proposer, judge, target, own)
-        report = run_diagnosis(load, scan, output, stages, fp_per_scan)
+        report = run_diagnosis(load, scan, output, stages, _point(judge, fp_per_scan))
     if as_json:
         echo_json(report.model_dump(mode="json"))
     else:
@@ -99,16 +101,25 @@ def _rate(text: str | None) -> float | None:
         raise click.BadParameter(f"{text!r} is no number; wanted one such as 1/8 or 4") from error
 
 
+def _point(classifier: Path | None, fp_per_scan: float | None) -> OperatingPoint | None:
+    """What `report.schema.operating_point` finds in the card of a classifier, with the same errors."""
+    from p2ch_luna.inference.detector import CLASSIFIER
+    from p2ch_luna.models.checkpoint import bundled, load_card
+    from p2ch_luna.report.schema import operating_point
+
+    return operating_point({CLASSIFIER: load_card(classifier or bundled("nodule"))}, fp_per_scan)
+
+
 def run_diagnosis(
     load: Callable[[], NoduleDetector],
     scan: Path,
     output: Path,
     stages: Stages,
-    fp_per_scan: float | None = None,
+    point: OperatingPoint | None,
 ) -> Report:
     """Read, diagnose and write the files.
 
-    fp_per_scan: as `report.schema.operating_point` takes it, with the same errors.
+    point: from where on there are findings, as `report.schema.build_report` takes it.
     Raises LunaError for a scan that cannot be read, then for files that cannot be written, and only then
     does `load` read the weights.
     """
@@ -118,7 +129,7 @@ def run_diagnosis(
     from p2ch_luna.files import replacing
     from p2ch_luna.io import read_ct, write_detections
     from p2ch_luna.report.images import write_montage
-    from p2ch_luna.report.schema import build_report, operating_point
+    from p2ch_luna.report.schema import build_report
 
     stages.stage("reading")
     start = time.perf_counter()
@@ -130,9 +141,7 @@ def run_diagnosis(
         replacing(output / "report.json") as text,
     ):
         stages.stage("networks")
-        detector = load()
-        point = operating_point(detector.models, fp_per_scan)
-        diagnosis = detector(ct, stages)
+        diagnosis = load()(ct, stages)
         diagnosis = replace(diagnosis, timings_s={"reading": reading, **diagnosis.timings_s})
         report = build_report(diagnosis, ct, scan, point)
         write_detections(table, diagnosis.detections[:MAX_MARKS])
@@ -150,17 +159,22 @@ def _as_text(report: Report, output: Path) -> str:
     for finding in report.findings:
         x, y, z = finding.center_lps_mm
         lines.append(
-            f"{finding.rank:6d}{finding.nodule_probability:13.2f}{finding.malignancy_probability:12.2f}"
+            f"{finding.rank:6d}{finding.nodule_probability:13.2f}{_suspicion(finding):>12}"
             f"{finding.diameter_mm:13.1f}{x:9.1f}{y:9.1f}{z:9.1f}{finding.slice_index:7d}"
         )
     lines.append(_threshold(report))
-    if report.findings:
+    if any(finding.malignancy_probability is not None for finding in report.findings):
         lines.append(f"suspicion of malignancy: {report.malignancy_is}")
     lines += [f"warning: {warning}" for warning in report.warnings]
     seconds = sum(report.timings_s.values())
     lines.append(f"{seconds:.1f} s; written: {output}/detections.csv, report.json, findings.png")
     lines.append(report.statement)
     return "\n".join(lines)
+
+
+def _suspicion(finding: Finding) -> str:
+    said = finding.malignancy_probability
+    return "not judged" if said is None else f"{said:.2f}"
 
 
 def _threshold(report: Report) -> str:
@@ -170,6 +184,13 @@ def _threshold(report: Report) -> str:
     if point is None:
         return f"{told}; the classifier is not calibrated"
     return (
-        f"{told}, which brought {point.fp_per_scan:g} false positives a scan and found "
-        f"{point.sensitivity:.0%} where it was calibrated"
+        f"{told}, which brought {rate_text(point.fp_per_scan)} false positives a scan and found "
+        f"{point.sensitivity:.0%} where it was calibrated{_chests(report)}"
     )
+
+
+def _chests(report: Report) -> str:
+    """In how many chests it was calibrated, where its card says so."""
+    calibrations = (model.card.calibration for model in report.models)
+    hosts = max((calibration.hosts for calibration in calibrations if calibration), default=0)
+    return f", in {hosts} chest" + ("s" if hosts > 1 else "") if hosts else ""

@@ -126,7 +126,7 @@ def _judge_all(
     from p2ch_luna.report.malignancy_run import check_each_once, judge, pooled, rated_nodules
 
     known_of: dict[Sources, Known] = {}
-    work = []
+    work, abouts = [], []
     stages.stage("reading nodules and scans", len(runs))
     for run in runs:
         sources = _sources(run, nodules, hosts)
@@ -135,6 +135,7 @@ def _judge_all(
         known = known_of[sources]
         share = load_share(known, sources, run.data["validation_folds"], cache, trains=False)
         work.append((run, share, rated_nodules(run, known, share)))
+        abouts.append(run.about(known, share))
         stages.advance()
     check_each_once([(run.name, own) for run, _, own in work])
     opinions = []
@@ -144,7 +145,7 @@ def _judge_all(
         opinions.append(
             judge(run, found, share, places=places, seed=seed, device=device, advance=stages.advance)
         )
-    return pooled([own for *_, own in work], opinions), [run.about(share) for run, share, _ in work]
+    return pooled([own for *_, own in work], opinions), abouts
 
 
 def _sources(run: Run, nodules: Path | None, hosts: Sequence[Path]) -> Sources:
@@ -171,7 +172,7 @@ def _table(report: MalignancyReport) -> Iterator[str]:
     counts = f"{everyone.malignant} malignant and {everyone.benign} benign nodules"
     yield f"{counts} of {report.patients} patients, each in {report.places} place(s)"
     yield ""
-    yield f"{'':<24}AUC    95% interval    more than the diameter alone"
+    yield f"{'':<24}AUC    95% interval    more than the diameter alone, 95% by patient"
     yield f"{'network':<24}{_auc_text(everyone.network)}  {_gain_text(everyone.network_gain)}".rstrip()
     if everyone.both is not None and everyone.both_gain is not None:
         told = f"{_auc_text(everyone.both)}  {_gain_text(everyone.both_gain)}"
@@ -186,6 +187,14 @@ def _table(report: MalignancyReport) -> Iterator[str]:
         yield "run          malignant  benign  network  both   diameter  network's gain"
         yield from map(_row, report.by_run)
     yield ""
+    yield from _believed(report)
+    yield ""
+    yield from (f"warning: {warning}" for warning in report.warnings)
+    yield f"{report.suspicion} {report.statement}"
+
+
+def _believed(report: MalignancyReport) -> Iterator[str]:
+    """How far the probability can be taken at its word."""
     yield _reliability_text("probability as said", report.as_said)
     if report.with_temperature is not None:
         yield _reliability_text("with a temperature of the other runs", report.with_temperature)
@@ -194,8 +203,6 @@ def _table(report: MalignancyReport) -> Iterator[str]:
         f"indeterminate: {between.nodules} nodules, mean probability {_number(between.mean_probability)}, "
         f"called malignant {_number(between.called_malignant)}"
     )
-    yield ""
-    yield f"{report.suspicion} {report.statement}"
 
 
 def _row(figures: Figures) -> str:
@@ -212,8 +219,8 @@ def _auc_text(area: Auc) -> str:
 def _gain_text(gain: Gain) -> str:
     if gain.difference is None:
         return ""
-    p = "" if gain.p is None else f"  p {gain.p:.2g}"
-    return f"{gain.difference:+.3f} {interval_text(gain.difference_95)}{p}"
+    by = "" if gain.by_patient_95 or not gain.difference_95 else " of independent nodules"
+    return f"{gain.difference:+.3f} {interval_text(gain.interval_95)}{by}"
 
 
 def _reliability_text(name: str, found: Reliability) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -57,16 +57,12 @@ HOW_TO_MINE_THEM = "train another run with other data.train_folds, or mine them 
 def mine(
     runs: tuple[str, ...],
     *,
-    config: Path | None,
-    overrides: tuple[str, ...],
     also_trained: bool,
     threshold: float | None,
     output: Path,
-    cache_folder: Path | None,
-    storage: str,
-    cache_size: float,
     device: str,
     threads: int | None,
+    **options: Any,
 ) -> None:
     """Propose candidates in scans that were not trained on and say which are nodules.
 
@@ -90,18 +86,23 @@ def mine(
     target = pick_device(device)
     with progress() as stages, replacing(output) as table:
         miners = [_miner(run) for run in runs]
-        known = _known(runs[0], config, overrides)
+        known = _known(runs[0], options["config"], options["overrides"])
         work = _shared_out(known, miners, also_trained=also_trained)
-        cache = open_cache(cache_folder, storage, cache_size)
+        cache = open_cache(options["cache_folder"], options["storage"], options["cache_size"])
         found = propose(known, work, target, cache, stages, threshold)
         write_candidates(table, found)
-    if not found:
+    _tell(len(found), output)
+
+
+def _tell(n_found: int, output: Path) -> None:
+    """How many there are; a warning if none."""
+    if not n_found:
         click.echo(
             f"luna: warning: {output}: no candidate in it; luna train wants some where sampling.candidates "
             "or sampling.found_nodules is above 0: mine with another RUN, or more scans",
             err=True,
         )
-    click.echo(f"{len(found)} candidates written to {output}")
+    click.echo(f"{n_found} candidates written to {output}")
 
 
 def _miner(run: str) -> Miner:

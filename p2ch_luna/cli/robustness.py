@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
-from p2ch_luna.cli._implanted import implanting_options, interval_text, read_known, read_settings, tell
+from p2ch_luna.cli._implanted import implanting_options, interval_text, read_bench, tell
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
@@ -43,16 +44,14 @@ WRITTEN = "robustness.json, robustness.png"
 def robustness(
     hosts: tuple[Path, ...],
     *,
-    lidc: Path,
     output: Path,
     variants: tuple[str, ...],
-    known: Path | None,
     segmentation: Path | None,
     classifier: Path | None,
     device: str,
     threads: int | None,
     as_json: bool,
-    **wanted: Any,
+    **inputs: Any,
 ) -> None:
     """Set real LIDC nodules into each HOST as `luna benchmark` does, and look for them in variants of it.
 
@@ -64,7 +63,6 @@ def robustness(
     luna robustness scanner/*.mha --nodules lidc --known own.csv -o out
     """
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.benchmark_run import Bench
     from p2ch_luna.report.robustness_run import run_robustness
 
     names = _names(variants)
@@ -72,9 +70,8 @@ def robustness(
     target = pick_device(device)
     with progress() as stages:
         stages.stage("checking hosts, nodules and networks")
-        settings, own = read_settings(target.type, **wanted), read_known(known)
-        detector = NoduleDetector.load(segmentation, classifier, target).two_stages()
-        bench = Bench.read(hosts, lidc, own, detector, settings)
+        load = partial(NoduleDetector.load, segmentation, classifier, target)
+        bench = read_bench(hosts, lambda: load().two_stages(), target, **inputs)
         report = run_robustness(bench, names, output, stages, tell)
     if as_json:
         echo_json(report.model_dump(mode="json"))

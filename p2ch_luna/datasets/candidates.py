@@ -56,7 +56,7 @@ class Crop(NamedTuple):
     is_nodule: bool
     rating: float = UNKNOWN
     diameter_mm: float = UNKNOWN
-    labels: Labels | None = None  # None: no voxel is known to be of a nodule
+    labels: Labels | None = None  # None: no nodule in the middle, or one that nobody has outlined
 
 
 class CropSource(Protocol):
@@ -238,7 +238,9 @@ class OutlinedDataset(Dataset[OutlinedSample]):
 
     def __getitem__(self, pick: Pick) -> OutlinedSample:
         crop = self.sources[pick.source].draw(pick.item, self.shape_irc, pick.rng())
-        labels = np.zeros(crop.hu.shape, np.uint8) if crop.labels is None else crop.labels
+        labels = crop.labels
+        if labels is None:  # of a nodule that nobody has outlined no voxel is known
+            labels = np.full(crop.hu.shape, UNSURE if crop.is_nodule else 0, np.uint8)
         return OutlinedSample(*_sample(crop), torch.from_numpy(labels)[None])
 
 

@@ -22,7 +22,9 @@ class Opinions(NamedTuple):
     """What the classifier holds of N candidates."""
 
     nodule_probability: NDArray[np.float32]  # (N,)
-    malignancy_probability: NDArray[np.float32]  # (N,) meaningful where there is a nodule
+    malignancy_probability: (
+        NDArray[np.float32] | None
+    )  # (N,) meaningful where there is a nodule; None: not judged
 
 
 def classify(

@@ -68,7 +68,7 @@ class NoduleDetector:
     segmentation: (B, 1, D, H, W) HU at 1 mm -> mask logit of the same shape.
     classifier: (B, 1, *crop_irc) HU at 1 mm -> (nodule logit (B,), malignancy logit (B,)).
     malignancy: the same of crops of `malignancy_crop_irc`; its malignancy logit takes the place of the
-    classifier's.
+    classifier's. Without it malignancy is not judged where the classifier has not learnt to.
     The classifier's card in `models` says how both stages' logits become one probability.
     """
 
@@ -91,8 +91,8 @@ class NoduleDetector:
     ) -> NoduleDetector:
         """Read the weights; the bundled ones for None.
 
-        Where no malignancy network is bundled the classifier itself says how malignant a nodule looks.
-        Raises LunaError for a file of another network, or of one trained for another task.
+        Where no malignancy network is bundled the classifier itself says how malignant a nodule looks, if
+        it has learnt to. Raises LunaError for a file of another network, or of one trained for another task.
         """
         device = torch.device(device)
         first, first_card = load_model(segmentation or bundled("segmentation"), device, "segmentation_unet")
@@ -166,7 +166,9 @@ class NoduleDetector:
         with clock.stage("classification", len(candidates)) as advance:
             opinions = ask(self.classifier, crop_irc=self.crop_irc, advance=advance)
         if self.malignancy is None:
-            return opinions
+            card = self.models.get(CLASSIFIER)
+            untaught = card is not None and not learnt_malignancy(card)
+            return opinions._replace(malignancy_probability=None) if untaught else opinions
         with clock.stage(MALIGNANCY, len(candidates)) as advance:
             suspicion = ask(
                 self.malignancy, crop_irc=self.malignancy_crop_irc, advance=advance, name=MALIGNANCY
@@ -189,7 +191,22 @@ def _load_malignancy(weights: Path, device: torch.device) -> tuple[nn.Module, Mo
     task = card.config.get("task")
     if task != MALIGNANCY:
         raise LunaError(f"{weights}: trained for the task {task!r}; wanted one for 'malignancy'")
+    check_learnt_malignancy(weights, card)
     return ready(model, device), card
+
+
+def learnt_malignancy(card: ModelCard) -> bool:
+    """Whether a classifier's malignancy logit was trained; so it is taken of a card that does not say."""
+    return bool(card.config.get("loss", {}).get("malignancy", 1.0))
+
+
+def check_learnt_malignancy(weights: Path, card: ModelCard) -> None:
+    """Raise LunaError unless these weights have `learnt_malignancy`."""
+    if not learnt_malignancy(card):
+        raise LunaError(
+            f"{weights}: trained with loss.malignancy = 0, so that it says nothing of malignancy; wanted a "
+            "network that was trained with a weight above 0"
+        )
 
 
 def _crop_irc(card: ModelCard) -> tuple[int, ...]:

@@ -12,7 +12,7 @@ from p2ch_luna.findings import Candidate, Detection
 from p2ch_luna.inference.classify import Opinions
 from p2ch_luna.models.checkpoint import Calibration
 
-LOGIT_LIMIT = 10.0  # one stage alone cannot be so sure that the other has no say
+LOGIT_LIMIT = 16.0  # where a probability in float32 becomes 1: beyond, a logit says nothing more
 
 
 def stage_logits(
@@ -41,6 +41,9 @@ def score(
     candidates: Sequence[Candidate], opinions: Opinions, calibration: Calibration | None = None
 ) -> list[Detection]:
     """Join both stages' opinions, the most probable first; opinions are in the candidates' order."""
+    suspicions: Sequence[float | None] = [None] * len(candidates)
+    if opinions.malignancy_probability is not None:
+        suspicions = opinions.malignancy_probability.tolist()
     detections = [
         Detection(
             series_uid=candidate.series_uid,
@@ -50,9 +53,11 @@ def score(
             volume_mm3=candidate.volume_mm3,
             segmentation_probability=candidate.probability,
             classifier_probability=float(nodule),
-            malignancy_probability=float(malignancy),
+            malignancy_probability=suspicion,
         )
-        for candidate, nodule, malignancy in zip(candidates, *opinions, strict=True)
+        for candidate, nodule, suspicion in zip(
+            candidates, opinions.nodule_probability, suspicions, strict=True
+        )
     ]
     return _ordered(detections)
 

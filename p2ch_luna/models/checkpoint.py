@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import nn
@@ -22,34 +24,51 @@ OF_RUN = (
     "model.safetensors"  # the model in a run's folder; `training.run_dir`, read without torch, has it too
 )
 
+NONE_COUNTS = math.nextafter(1, 2)  # an operating point from here on has no finding, not even a sure one
 
-class OperatingPoint(BaseModel):
+Weight = Annotated[float, Field(ge=0)]
+
+
+class _Part(BaseModel):
+    """A part of a card: never changed, only finite numbers, nothing in it that the schema does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class OperatingPoint(_Part):
     """From which probability on a finding counts, and what that brings."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    fp_per_scan: float
-    probability: float
-    sensitivity: float
+    fp_per_scan: float = Field(gt=0)
+    probability: float = Field(ge=0, le=NONE_COUNTS)
+    sensitivity: float = Field(ge=0, le=1)
 
 
-class Calibration(BaseModel):
+class Calibration(_Part):
     """How the logits of both stages become one probability, fitted on patients that nothing trained on."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    segmentation: float  # weight of that stage's logit
-    classifier: float
+    segmentation: Weight  # of that stage's logit
+    classifier: Weight
     intercept: float
     operating_points: tuple[OperatingPoint, ...]  # from few to many false positives
     on: str  # which scans and patients it was fitted on
+    hosts: int = Field(default=0, ge=0)  # chests that these scans were made of; 0: nobody says
     segmentation_sha256: str = ""  # of the weights it was fitted with; "": nobody says
 
+    @model_validator(mode="after")
+    def _tells_apart(self) -> Calibration:
+        if not self.segmentation and not self.classifier:
+            raise ValueError("both weights are 0; wanted one above")
+        return self
 
-class Figure(BaseModel):
+    @property
+    def sha256(self) -> str:
+        """Of what decides on a probability: figures of the joint score hold for one of these."""
+        weights = [self.segmentation, self.classifier, self.intercept]
+        return hashlib.sha256(json.dumps(weights).encode()).hexdigest()
+
+
+class Figure(_Part):
     """A figure of merit and its conditions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     value: float
@@ -77,7 +96,7 @@ class ModelCard(BaseModel):
 
 
 def bundled(name: str) -> Path:
-    """The bundled weights called `name`: "segmentation" or "nodule"."""
+    """The bundled weights called `name`: "segmentation", "nodule" or "malignancy"."""
     return WEIGHTS / f"{name}.safetensors"
 
 

@@ -61,6 +61,7 @@ class Inputs(_Part):
     pool: int  # LIDC nodules that could be drawn
     pool_sha256: str
     models: dict[str, str]  # SHA-256 of the weights by stage
+    calibration: str = ""  # SHA-256 of what joined both stages' logits; "": their mean
 
 
 class Settings(_Part):
@@ -151,6 +152,11 @@ SCALES = {
     "contrast": _bands(lambda one: one.contrast_hu, (200, 400, 600, 800), "HU"),
     "pleura": _bands(lambda one: one.pleura_mm, (10, 20, 30), "mm"),
 }
+
+
+def too_few_hosts(hosts: int, told: str, wanted: int) -> str:
+    """A warning of what comes of so few."""
+    return f"{hosts} host(s): {told}; wanted {wanted} or more, and further copies are no further hosts"
 
 
 class Scored(NamedTuple):

@@ -24,7 +24,7 @@ from p2ch_luna.datasets.splits import MOST_NAMED
 from p2ch_luna.files import replacing
 from p2ch_luna.findings import Nodule
 from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference.detector import NoduleDetector, Progress
+from p2ch_luna.inference.detector import CLASSIFIER, NoduleDetector, Progress
 from p2ch_luna.io.lidc import LidcNodule
 from p2ch_luna.io.lidc_tables import load_lidc_tables
 from p2ch_luna.io.volumes import read_ct, write_ct, write_mask
@@ -36,6 +36,7 @@ from p2ch_luna.report.benchmark import (
     Settings,
     figures_of,
     score_parts,
+    too_few_hosts,
     write_tables,
 )
 from p2ch_luna.report.benchmark_figures import write_plots
@@ -202,7 +203,7 @@ def few_hosts(bench: Bench) -> list[str]:
     if n >= FEW_HOSTS:
         return []
     told = "no 95% interval of the CPM" if n < 2 else "the 95% interval of the CPM is a rough one"
-    return [f"{n} host(s): {told}; wanted {FEW_HOSTS} or more, and further copies are no further hosts"]
+    return [too_few_hosts(n, told, FEW_HOSTS)]
 
 
 def inputs_of(bench: Bench) -> Inputs:
@@ -216,7 +217,15 @@ def inputs_of(bench: Bench) -> Inputs:
         )
         for host in bench.hosts
     )
-    return Inputs(hosts=hosts, pool=len(bench.pool), pool_sha256=bench.pool_sha256, models=bench.models)
+    classifier = bench.detector.models.get(CLASSIFIER)
+    calibration = classifier.calibration if classifier else None
+    return Inputs(
+        hosts=hosts,
+        pool=len(bench.pool),
+        pool_sha256=bench.pool_sha256,
+        models=bench.models,
+        calibration=calibration.sha256 if calibration else "",
+    )
 
 
 def all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool) -> list[Part]:

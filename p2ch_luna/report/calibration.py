@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +17,12 @@ from p2ch_luna.metrics.calibration import calibration as reliability
 from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN, Froc, froc
 from p2ch_luna.metrics.fusion import Fusion, fit_fusion
 from p2ch_luna.metrics.operating import operating_point
-from p2ch_luna.models.checkpoint import Calibration, OperatingPoint, load_card
+from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
-from p2ch_luna.report.benchmark import outcome_of
+from p2ch_luna.report.benchmark import outcome_of, too_few_hosts
 from p2ch_luna.report.benchmark_parts import Part
 from p2ch_luna.report.benchmark_stages import is_hit
+from p2ch_luna.report.card_conditions import is_of_search
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
 STAGES = ("segmentation", "classifier")  # in the order of their logits
@@ -123,18 +123,15 @@ def calibrate(
     rest.
     """
     candidates = Candidates.of(parts, nodules_per_scan)
-    fusion = candidates.fitted()
-    if len(fusion.dropped) == len(STAGES):
-        raise LunaError(
-            f"{len(parts)} scan(s): both stages find nodules less probable than other candidates; wanted "
-            "networks that know nodules, or more HOSTs, --copies or --count"
-        )
+    fusion = _fusion(candidates, len(parts))
+    n_hosts = len({part.host for part in parts})
     fitted = Calibration(
         segmentation=fusion.weights[0],
         classifier=fusion.weights[1],
         intercept=fusion.intercept,
         operating_points=(),
         on=on,
+        hosts=n_hosts,
         segmentation_sha256=segmentation_sha256,
     )
     curve = _curve(parts, fitted)
@@ -148,8 +145,19 @@ def calibrate(
         error_before=candidates.error_of(expit(candidates.logits.mean(axis=1))),
         error_after=candidates.error_of(expit(fusion.logit(candidates.logits))),
         error_left_out=_error_left_out(candidates),
-        warnings=(*warnings, *_dropped(fusion), *_coarse(curve, len(parts))),
+        warnings=(*warnings, *_dropped(fusion), *_coarse(curve, n_hosts)),
     )
+
+
+def _fusion(candidates: Candidates, n_scans: int) -> Fusion:
+    """Raises LunaError if both weights are 0."""
+    fusion = candidates.fitted()
+    if len(fusion.dropped) == len(STAGES):
+        raise LunaError(
+            f"{n_scans} scan(s): both stages find nodules less probable than other candidates; wanted "
+            "networks that know nodules, or more HOSTs, --copies or --count"
+        )
+    return fusion
 
 
 def _curve(parts: Sequence[Part], calibration: Calibration) -> Froc:
@@ -192,14 +200,15 @@ def _dropped(fusion: Fusion) -> list[str]:
     ]
 
 
-def _coarse(curve: Froc, n_scans: int) -> list[str]:
-    """What these scans are too few, or their candidates too few, to tell."""
+def _coarse(curve: Froc, n_hosts: int) -> list[str]:
+    """What these hosts are too few, or their candidates too few, to tell.
+
+    Copies of a host have its false positives in common: one that is sure is there in each of them.
+    """
     told = []
-    if 1 / n_scans > CPM_FP_PER_SCAN[0]:
-        told.append(
-            f"{n_scans} scan(s): operating points below 1/{n_scans} false positives a scan are all above the "
-            f"first one; wanted {round(1 / CPM_FP_PER_SCAN[0])} scans or more"
-        )
+    if 1 / n_hosts > CPM_FP_PER_SCAN[0]:
+        few = f"operating points below 1/{n_hosts} false positives a scan hang on the first of one host"
+        told.append(too_few_hosts(n_hosts, few, round(1 / CPM_FP_PER_SCAN[0])))
     most = float(curve.fp_per_scan[-1])
     if most < CPM_FP_PER_SCAN[-1]:
         told.append(
@@ -208,7 +217,20 @@ def _coarse(curve: Froc, n_scans: int) -> list[str]:
     return told
 
 
-def with_calibration(weights: Path, calibration: Calibration) -> str:
-    """The text of the card of these weights with it; all else is as it was."""
-    card = load_card(weights).model_copy(update={"calibration": calibration})
-    return card.model_dump_json(indent=1) + "\n"
+def recalibrated(card: ModelCard, calibration: Calibration) -> tuple[ModelCard, list[str]]:
+    """The card with it, and what is told of what had to go.
+
+    Figures of the joint score, and failures that they showed, do not hold for another calibration.
+    """
+    update: dict[str, object] = {"calibration": calibration}
+    if card.calibration and card.calibration.sha256 == calibration.sha256:
+        return card.model_copy(update=update), []
+    figures = tuple(figure for figure in card.figures if not is_of_search(figure.on))
+    failures = tuple(text for text in card.known_failures if not is_of_search(text))
+    n_figures, n_failures = len(card.figures) - len(figures), len(card.known_failures) - len(failures)
+    told = (
+        f"the card's {n_figures} figures and {n_failures} known failures of another calibration are dropped; "
+        "luna benchmark, luna robustness and luna card --add bring new ones"
+    )
+    update |= {"figures": figures, "known_failures": failures}
+    return card.model_copy(update=update), [told] if n_figures or n_failures else []

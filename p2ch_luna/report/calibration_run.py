@@ -9,9 +9,9 @@ from pathlib import Path
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.inference.detector import Progress
-from p2ch_luna.models.checkpoint import card_path
+from p2ch_luna.models.checkpoint import card_path, load_card
 from p2ch_luna.report.benchmark_run import Bench, Tell, all_parts
-from p2ch_luna.report.calibration import NODULES_PER_SCAN, CalibrationReport, calibrate, with_calibration
+from p2ch_luna.report.calibration import NODULES_PER_SCAN, CalibrationReport, calibrate, recalibrated
 
 REPORT = "calibration.json"
 HOW_TO_GO_ON = "wanted other --folds and HOSTs, or to use them all the same: --also-trained"
@@ -53,8 +53,10 @@ def run_calibration(
             segmentation_sha256=bench.models["segmentation"],
             warnings=[*leaks, *told],
         )
+        found, dropped = recalibrated(load_card(weights), report.calibration)
+        report = report.model_copy(update={"warnings": (*report.warnings, *dropped)})
         text.write_text(report.to_json(), encoding="utf-8")
-        card.write_text(with_calibration(weights, report.calibration), encoding="utf-8")
+        card.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return report
 
 
@@ -65,7 +67,7 @@ def _on(bench: Bench, leaks: Sequence[str], nodules_per_scan: float) -> str:
     folds = ", ".join(map(str, settings.folds))
     scans = len(bench.hosts) * settings.copies
     return (
-        f"{scans} scan(s) made of {len(bench.hosts)} ({names}), {settings.count} LIDC nodules of "
+        f"{scans} scan(s) made of {len(bench.hosts)} chest(s) ({names}), {settings.count} LIDC nodules of "
         f"{settings.min_diameter_mm:g} to {settings.max_diameter_mm:g} mm of fold {folds} set into each; "
         f"{nodules_per_scan:g} nodules a scan; "
         f"{'; '.join(leaks) or _unseen(bench)} (luna calibrate)"

@@ -64,7 +64,7 @@ def sections(card: ModelCard, weights: Path, *, patients: bool) -> list[Section]
         Section("Data and licences", tuple(f"- {credit}" for credit in card.data) or (NOT_TOLD,)),
         _sides(card.split),
         Section("Made with", (), ("setting", "value"), tuple(_settings(card.config))),
-        _metrics(card.metrics),
+        _metrics(card.metrics, card.split),
         *_figures(card.figures),
         *([_operating_points(card.calibration)] if card.calibration else []),
         _failures(card),
@@ -135,14 +135,20 @@ def _settings(config: Mapping[str, Any]) -> Iterator[Row]:
         yield "seed", str(config["seed"])
 
 
-def _metrics(metrics: Mapping[str, float]) -> Section:
+def _metrics(metrics: Mapping[str, float], split: Mapping[str, Sequence[str]]) -> Section:
     """Of the epoch that was kept."""
     rows = tuple(
         (name.replace("_", " "), number(value)) for name, value in metrics.items() if name != "epoch"
     )
     epoch = f" of epoch {metrics['epoch']:g}" if "epoch" in metrics else ""
-    told = f"Figures{epoch}, which was picked by one of them: slightly too good."
-    return Section("On the validation patients", (told,) if rows else (), ("figure", "value"), rows)
+    told = [f"Figures{epoch}, which was picked by one of them: slightly too good."]
+    hosts = split.get("validation hosts", ())
+    if seen := set(hosts) & {*split.get("train hosts", ()), *split.get("pretrained hosts", ())}:
+        told.append(
+            f"{len(seen)} of the {len(hosts)} scan(s) that these nodules are set into were trained on: what "
+            "is no nodule there was seen in training, so the figures are too good."
+        )
+    return Section("On the validation patients", tuple(told) if rows else (), ("figure", "value"), rows)
 
 
 def _figures(figures: Sequence[Figure]) -> Iterator[Section]:
@@ -156,18 +162,22 @@ def _figures(figures: Sequence[Figure]) -> Iterator[Section]:
         yield Section("Measured", (f"On {on}.",), ("figure", "value", "95% interval"), rows)
 
 
-def _operating_points(calibration: Calibration) -> Section:
-    formula = (
+def formula(calibration: Calibration) -> str:
+    """How one probability comes of both logits."""
+    return (
         f"probability = sigmoid({calibration.segmentation:.3f} x logit of the segmentation "
         f"+ {calibration.classifier:.3f} x logit of the classifier {calibration.intercept:+.3f})"
     )
+
+
+def _operating_points(calibration: Calibration) -> Section:
     rows = tuple(
         (f"{point.fp_per_scan:g}", f"{point.probability:.4f}", f"{point.sensitivity:.3f}")
         for point in calibration.operating_points
     )
     return Section(
         "Operating points",
-        (formula, f"Fitted on {calibration.on}."),
+        (formula(calibration), f"Fitted on {calibration.on}."),
         ("FP/scan", "from probability", "sensitivity"),
         rows,
     )

@@ -35,6 +35,7 @@ class Kind(NamedTuple):
     tasks: frozenset[str]  # of the networks that it says something of
     read: Callable[[Any], Measured]
     networks: Callable[[Any], Mapping[str, str]]  # SHA-256 of the weights that it was measured with
+    calibration: Callable[[Any], str | None]  # … of what joined both stages; None: nothing of it is joined
 
 
 def _of_benchmark(report: BenchmarkReport) -> Measured:
@@ -53,16 +54,23 @@ def _models(report: BenchmarkReport | RobustnessReport) -> Mapping[str, str]:
     return report.inputs.models
 
 
+def _calibration(report: BenchmarkReport | RobustnessReport) -> str:
+    return report.inputs.calibration
+
+
 SEARCHING = frozenset({"segmentation", "nodule"})
 KINDS = (
-    Kind(BenchmarkReport, frozenset({"inputs", "figures"}), SEARCHING, _of_benchmark, _models),
-    Kind(RobustnessReport, frozenset({"inputs", "variants"}), SEARCHING, _of_robustness, _models),
+    Kind(BenchmarkReport, frozenset({"inputs", "figures"}), SEARCHING, _of_benchmark, _models, _calibration),
+    Kind(
+        RobustnessReport, frozenset({"inputs", "variants"}), SEARCHING, _of_robustness, _models, _calibration
+    ),
     Kind(
         MalignancyReport,
         frozenset({"judges", "places"}),
         frozenset({"malignancy"}),
         _of_malignancy,
         card_malignancy.judged_by,
+        lambda _: None,
     ),
 )
 
@@ -71,7 +79,7 @@ def add_file(card: ModelCard, path: Path) -> ModelCard:
     """The card with the figures of a file; those of the same conditions, and their failures, make room.
 
     Raises LunaError for a file that is none of these, says nothing of a network of this task, or was
-    measured with other weights.
+    measured with other weights or another calibration.
     """
     kind, report = _read(path)
     task = card.config.get("task")
@@ -81,6 +89,9 @@ def add_file(card: ModelCard, path: Path) -> ModelCard:
             f"{path}: says nothing of a network for the task {task!r}; wanted the card of {wanted}"
         )
     _check_weights(card, path, kind.networks(report))
+    _check_calibration(card, path, kind.calibration(report))
+    if isinstance(report, MalignancyReport):
+        card_malignancy.check_recipe(card, path, report)
     return _joined(card, kind.read(report))
 
 
@@ -113,6 +124,21 @@ def _check_weights(card: ModelCard, path: Path, networks: Mapping[str, str]) -> 
     if networks and card.weights_sha256 not in networks.values():
         named = ", ".join(f"{stage} {sha256[:12]}…" for stage, sha256 in networks.items())
         raise LunaError(f"{path}: measured with {named}; wanted the card's own, {card.weights_sha256[:12]}…")
+
+
+def _check_calibration(card: ModelCard, path: Path, found: str | None) -> None:
+    """Raise LunaError where a classifier's card joins both stages otherwise than they were in the file.
+
+    The card of a segmentation does not say how: any will do.
+    """
+    if found is None or card.config.get("task") != "nodule":
+        return
+    own = card.calibration.sha256 if card.calibration else ""
+    if found != own:
+        told, wanted = (
+            f"calibration {sha256[:12]}…" if sha256 else "no calibration" for sha256 in (found, own)
+        )
+        raise LunaError(f"{path}: measured with {told}; wanted the card's own, {wanted}: measure it again")
 
 
 def _joined(card: ModelCard, new: Measured) -> ModelCard:

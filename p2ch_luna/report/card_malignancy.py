@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
-from p2ch_luna.models.checkpoint import Figure
+from p2ch_luna.errors import LunaError
+from p2ch_luna.models.checkpoint import Figure, ModelCard
 from p2ch_luna.report.card_conditions import FEWEST, WEAK, Named
 from p2ch_luna.report.malignancy import Auc, Figures, MalignancyReport
+from p2ch_luna.report.malignancy_recipe import other_tables, recipe_of
 
 
 def judged_by(report: MalignancyReport) -> Mapping[str, str]:
@@ -14,8 +17,19 @@ def judged_by(report: MalignancyReport) -> Mapping[str, str]:
     return {judge.run: judge.weights_sha256 for judge in report.judges} if len(report.judges) == 1 else {}
 
 
+def check_recipe(card: ModelCard, path: Path, report: MalignancyReport) -> None:
+    """Raise LunaError where a network of the study was not made as the card's, but for its folds."""
+    wanted = recipe_of(card.config)
+    for judge in report.judges:
+        if others := other_tables(judge.recipe, wanted):
+            raise LunaError(
+                f"{path}: {judge.run} has another config than the card's network in {', '.join(others)}; "
+                "wanted networks that are made like it"
+            )
+
+
 def conditions(report: MalignancyReport) -> str:
-    """Which nodules, in which scans, and whether the card's own weights judged them."""
+    """Which nodules, in which scans, whether the card's own weights judged them, and what to mind."""
     n, hosts = len(report.judges), dict.fromkeys(host for judge in report.judges for host in judge.hosts)
     who = (
         "judged by these weights"
@@ -23,10 +37,15 @@ def conditions(report: MalignancyReport) -> str:
         else f"judged once, by the one of {n} networks made like this that did not learn from its patient; "
         "not by these weights"
     )
+    independent = "; the interval of an AUC takes nodules as independent, that of a difference draws patients"
+    if report.all.network_gain.by_patient_95 is None:
+        independent = "; intervals take nodules as independent"
+    told = "".join(f"; {warning}" for warning in report.warnings)
     return (
         f"{report.all.malignant} malignant and {report.all.benign} benign LIDC nodules, as radiologists "
         f"rated them, of {report.patients} patients, each set into {report.places} place(s) of "
         f"{', '.join(hosts)}, seed {report.seed}, {who}, by luna malignancy"
+        f"{independent}{told}"
     )
 
 
@@ -52,7 +71,7 @@ def failures_of(report: MalignancyReport) -> list[str]:
 
 
 def _failures(band: Figures) -> Iterator[str]:
-    area, gain = band.network, band.network_gain.difference_95
+    area, gain = band.network, band.network_gain.interval_95
     if area.auc is None or area.auc_95 is None or band.diameter.auc is None:
         return
     low, high = area.auc_95
@@ -79,7 +98,7 @@ def _aucs(figures: Figures, suffix: str) -> Iterator[Named]:
             yield f"{name}{suffix}", area.auc, area.auc_95
     gain = figures.network_gain
     if gain.difference is not None:
-        yield f"AUC above that of the diameter{suffix}", gain.difference, gain.difference_95
+        yield f"AUC above that of the diameter{suffix}", gain.difference, gain.interval_95
 
 
 def _believed(report: MalignancyReport) -> Iterator[Named]:

@@ -6,6 +6,7 @@ from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN
 from p2ch_luna.report import RESEARCH_ONLY
 from p2ch_luna.report.axial import SIDE_MM
 from p2ch_luna.report.evaluation import (
@@ -19,12 +20,13 @@ from p2ch_luna.report.evaluation import (
 )
 from p2ch_luna.report.evaluation_pictures import MARK_RING_MM, MOST_NODULES, RING_BEYOND_MM, Pictures
 from p2ch_luna.report.evaluation_scores import FP_PER_SCAN_FOR_GROUPS, OPERATING_FP_PER_SCAN
+from p2ch_luna.report.rates import rate_text
 
 PICTURE_NOTE = (
     f"Pictures are axial, {SIDE_MM} mm wide, the patient's left to the right; the bar is 10 mm, the ring "
     f"{RING_BEYOND_MM:g} mm wider than the nodule, or {MARK_RING_MM:g} mm wide round a mark."
 )
-RATES = ("1/8", "1/4", "1/2", "1", "2", "4", "8")
+RATES = tuple(map(rate_text, CPM_FP_PER_SCAN))
 STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #222 }
 body { max-width: 72rem; margin: 2rem auto; padding: 0 1rem }

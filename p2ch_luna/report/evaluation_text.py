@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from p2ch_luna.report.evaluation import Compared, Evaluation, Group, Interval, Score
 from p2ch_luna.report.evaluation_scores import FP_PER_SCAN_FOR_GROUPS
-
-RATES = {0.125: "1/8", 0.25: "1/4", 0.5: "1/2"}
+from p2ch_luna.report.rates import rate_text
 
 
 def as_text(evaluation: Evaluation) -> str:
@@ -25,7 +24,7 @@ def _of_one(score: Score) -> list[str]:
         "FP/scan  sensitivity  95% interval",
     ]
     for point in score.froc:
-        rate = _rate(point.fp_per_scan)
+        rate = rate_text(point.fp_per_scan)
         lines.append(f"{rate:>7}  {point.sensitivity:11.3f}  {_interval(point.sensitivity_95)}")
     for name, groups in (
         ("diameter", score.sizes),
@@ -56,7 +55,7 @@ def _confusion(score: Score) -> list[str]:
 def _of_several(evaluation: Evaluation) -> list[str]:
     scores = evaluation.all_scores
     width = max(len(f"minus {evaluation.name}"), *(len(score.name) for score in scores))
-    rates = "".join(f"{_rate(point.fp_per_scan):>8}" for point in evaluation.froc)
+    rates = "".join(f"{rate_text(point.fp_per_scan):>8}" for point in evaluation.froc)
     lines = [
         f"{evaluation.nodules} nodules in {evaluation.scans} scan(s); sensitivity at FP/scan",
         "",
@@ -80,10 +79,6 @@ def _difference_row(other: Compared, width: int) -> str:
     points = "".join(f"{point.sensitivity:+8.3f}" for point in by.froc)
     p = "-" if by.p is None else f"{by.p:.3f}"
     return f"{other.name:<{width}} {by.cpm:+.3f}  {_interval(by.cpm_95, signed=True):<17} {p:>6}{points}"
-
-
-def _rate(fp_per_scan: float) -> str:
-    return RATES.get(fp_per_scan, f"{fp_per_scan:g}")
 
 
 def _interval(bounds: Interval, *, signed: bool = False) -> str:

@@ -11,7 +11,7 @@ from p2ch_luna import __version__
 from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
 from p2ch_luna.report import RESEARCH_ONLY
 
-SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
+SCHEMA_VERSION = "1.1"  # the first number changes where an old reader would fail
 SUSPICION = (
     f"Radiologist suspicion, not pathology: malignant is a mean rating from {MALIGNANT:g} on, benign up to "
     f"{BENIGN:g}."
@@ -36,8 +36,13 @@ class Gain(_Part):
 
     difference: float | None
     difference_95: tuple[float, float] | None  # paired, DeLong's
-    p: float | None  # two-sided, of no difference
+    p: float | None  # two-sided, of no difference; DeLong's too, so that it is rather too small
     by_patient_95: tuple[float, float] | None  # of patients drawn with replacement, whose nodules are alike
+
+    @property
+    def interval_95(self) -> tuple[float, float] | None:
+        """The one to judge by: nodules of one patient are not independent."""
+        return self.by_patient_95 or self.difference_95
 
 
 class Figures(_Part):
@@ -83,7 +88,10 @@ class Judge(_Part):
     run: str
     weights_sha256: str
     folds: tuple[int, ...]
-    hosts: tuple[str, ...]  # scans that the nodules were set into
+    hosts: tuple[str, ...]  # scans that the nodules were set into …
+    seen_hosts: tuple[str, ...]  # … and those of them whose patient it has learnt from
+    epochs: int | None  # that one was kept of; None: its card does not say
+    recipe: dict[str, str]  # how it was made, see `malignancy_recipe.recipe_of`
     nodules: int
     temperature: float | None  # fitted on the nodules of the other runs; None: there is one run
 
@@ -107,6 +115,7 @@ class MalignancyReport(_Part):
     with_temperature: Reliability | None
     indeterminate: Indeterminate
     diameter_error_mm: float | None  # median; None: the networks say no diameter
+    warnings: tuple[str, ...]  # what weakens these figures
 
     def to_json(self) -> str:
         """As it is written."""

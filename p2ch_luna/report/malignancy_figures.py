@@ -25,6 +25,7 @@ from p2ch_luna.report.malignancy import (
     MalignancyReport,
     Reliability,
 )
+from p2ch_luna.report.malignancy_recipe import warnings_of
 
 BANDS_MM = ((3.0, 6.0), (6.0, 10.0), (10.0, 20.0), (20.0, math.inf))  # from, below
 CALLED = 0.5  # probability from which a nodule is called malignant
@@ -194,13 +195,14 @@ def report_of(
     truth = judged.is_malignant[known]
     final = scores.network if scores.calibrated is None else scores.calibrated
     by_run = [(str(judge["run"]), judged.run == number) for number, judge in enumerate(judges)]
+    told = tuple(
+        Judge.model_validate({**judge, "nodules": int(of_run.sum()), "temperature": temperature})
+        for judge, (_, of_run), temperature in zip(judges, by_run, scores.temperatures, strict=True)
+    )
     report = MalignancyReport(
         places=places,
         seed=seed,
-        judges=tuple(
-            Judge.model_validate({**judge, "nodules": int(of_run.sum()), "temperature": temperature})
-            for judge, (_, of_run), temperature in zip(judges, by_run, scores.temperatures, strict=True)
-        ),
+        judges=told,
         patients=len(set(np.asarray(judged.patient)[known].tolist())),
         all=figures_of("all", judged, scores, everyone, seed),
         one_place_auc=one_place_auc(judged),
@@ -212,5 +214,6 @@ def report_of(
         ),
         indeterminate=indeterminate_of(judged, final),
         diameter_error_mm=diameter_error_mm(judged),
+        warnings=warnings_of(told),
     )
     return report, scores

@@ -18,9 +18,11 @@ from p2ch_luna.datasets.collection import Known, Share
 from p2ch_luna.datasets.implant import Implantable
 from p2ch_luna.datasets.splits import MOST_NAMED
 from p2ch_luna.errors import LunaError
+from p2ch_luna.inference.detector import check_learnt_malignancy
 from p2ch_luna.inference.fast import fast_inference, ready
 from p2ch_luna.models.checkpoint import ModelCard, load_model, weights_at
 from p2ch_luna.report.malignancy_figures import Judged
+from p2ch_luna.report.malignancy_recipe import recipe_of
 from p2ch_luna.training.lineage import learnt_from
 
 NODULES_AT_ONCE = 8
@@ -37,8 +39,13 @@ class Run:
 
     @classmethod
     def load(cls, path: Path, device: torch.device) -> Run:
-        """A model file or a run's folder. Raises LunaError unless it judges crops and names its data."""
-        model, card = load_model(weights_at(path), device, BUILDER)
+        """A model file or a run's folder.
+
+        Raises LunaError unless it judges crops, has learnt malignancy and names its data.
+        """
+        weights = weights_at(path)
+        model, card = load_model(weights, device, BUILDER)
+        check_learnt_malignancy(weights, card)
         if not isinstance(card.config.get("data"), dict):
             raise LunaError(
                 f"{path}: its card has no config of data; wanted a model that `luna train` writes"
@@ -51,13 +58,18 @@ class Run:
         found: dict[str, Any] = self.card.config["data"]
         return found
 
-    def about(self, share: Share) -> dict[str, object]:
+    def about(self, known: Known, share: Share) -> dict[str, object]:
         """What the report says of it."""
+        hosts = [scan.series_uid for scan in [*share.scans, *share.hosts]]
+        taught_by = learnt_from(self.card.split, known.patient_of)
         return {
             "run": Path(self.name).name,
             "weights_sha256": self.card.weights_sha256,
             "folds": tuple(self.data["validation_folds"]),
-            "hosts": tuple(scan.series_uid for scan in [*share.scans, *share.hosts]),
+            "hosts": tuple(hosts),
+            "seen_hosts": tuple(uid for uid in hosts if known.patient_of(uid) in taught_by),
+            "epochs": self.card.config.get("loop", {}).get("epochs"),
+            "recipe": recipe_of(self.card.config),
         }
 
 

@@ -16,11 +16,16 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.detector import CLASSIFIER, Diagnosis
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
+from p2ch_luna.report.rates import rate_text
 
-SCHEMA_VERSION = "1.1"  # the first number changes where an old reader would fail
+SCHEMA_VERSION = "2.0"  # the first number changes where an old reader would fail
 FINDING_THRESHOLD = 0.8  # probability from which a detection is a finding, of networks without calibration
 FP_PER_SCAN = 1.0  # of the operating point if none is asked for
 SUSPICION = "radiologist suspicion, not pathology"  # what a probability of malignancy is
+NOT_JUDGED = (
+    "malignancy is not judged: the classifier was trained with loss.malignancy = 0; wanted a network for it, "
+    "as --malignancy names one"
+)
 
 
 class _Part(BaseModel):
@@ -53,7 +58,7 @@ class Finding(_Part):
     nodule_probability: float  # of both stages together
     segmentation_probability: float
     classifier_probability: float
-    malignancy_probability: float  # see `Report.malignancy_is`
+    malignancy_probability: float | None  # see `Report.malignancy_is`; None: not judged
 
 
 class Rejected(_Part):
@@ -112,14 +117,21 @@ def operating_point(models: Mapping[str, ModelCard], fp_per_scan: float | None) 
         if fp_per_scan is None:
             return None
         raise LunaError(
-            f"--operating-point {fp_per_scan:g}: the classifier's card has no calibration; wanted one that "
-            "luna calibrate has found operating points for"
+            f"--operating-point {rate_text(fp_per_scan)}: the classifier's card has no calibration; wanted "
+            "one that luna calibrate has found operating points for"
         )
     rate, points = FP_PER_SCAN if fp_per_scan is None else fp_per_scan, card.calibration.operating_points
     if found := [point for point in points if point.fp_per_scan == rate]:
         return found[0]
-    there = ", ".join(f"{point.fp_per_scan:g}" for point in points)
-    raise LunaError(f"--operating-point {rate:g}: not in the classifier's card; wanted one of {there}")
+    there = ", ".join(rate_text(point.fp_per_scan) for point in points) or "none"
+    if fp_per_scan is None:
+        raise LunaError(
+            f"the classifier's card has no operating point for {rate_text(rate)} FP/scan; wanted "
+            f"--operating-point with one of {there}"
+        )
+    raise LunaError(
+        f"--operating-point {rate_text(rate)}: not in the classifier's card; wanted one of {there}"
+    )
 
 
 def build_report(
@@ -130,6 +142,7 @@ def build_report(
     point: findings are the detections from its probability on; from `FINDING_THRESHOLD` on if None.
     """
     finding_threshold = FINDING_THRESHOLD if point is None else point.probability
+    is_judged = all(d.malignancy_probability is not None for d in diagnosis.detections)
     found = [d for d in diagnosis.detections if d.probability >= finding_threshold]
     others = [d for d in diagnosis.detections if d.probability < finding_threshold]
     proposal = diagnosis.proposal
@@ -137,7 +150,7 @@ def build_report(
         scan=_scan(ct, path),
         findings=tuple(_finding(rank, d, ct) for rank, d in enumerate(found, start=1)),
         rejected=tuple(_rejected(d, finding_threshold, point) for d in others),
-        warnings=tuple(diagnosis.warnings),
+        warnings=(*diagnosis.warnings, *(() if is_judged else (NOT_JUDGED,))),
         models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
         settings=Settings(
             finding_threshold=finding_threshold,

@@ -16,7 +16,7 @@ from p2ch_luna.datasets.scans import UNSURE
 from p2ch_luna.errors import LunaError
 from p2ch_luna.models.classifier import Verdict
 from p2ch_luna.training import nodule
-from p2ch_luna.training.losses import hard_bce_total, nodule_count, sample_count, tversky_total
+from p2ch_luna.training.losses import hard_bce_total, nodule_count, tversky_total
 from p2ch_luna.training.pictures import before_after
 
 HARD_SHARE = 0.01  # of a crop's background, the hardest to tell from the nodule, that counts
@@ -39,8 +39,9 @@ def counts(batch: OutlinedSample, how: MalignancyLosses) -> dict[str, Tensor]:
     """How many samples each part is a mean over, see `nodule.counts`."""
     found = nodule.counts(crops_of(batch), how)
     if how.outline > 0:
-        found[PART] = sample_count(batch.labels)
-        found[f"{PART}_dice"] = nodule_count(*_mask_and_weight(batch.labels))
+        mask, is_known = _mask_and_weight(batch.labels)
+        found[PART] = nodule_count(is_known, is_known)  # of a nodule without an outline nothing is known
+        found[f"{PART}_dice"] = nodule_count(mask, is_known)
     return found
 
 

@@ -24,6 +24,9 @@ from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.report.schema import Report
 
 N_FOUND = 120  # of them 25 are findings
+UNCALIBRATED = ModelCard(
+    builder="nodule_classifier", arguments={}, config={}, data=[], split={}, metrics={}, software=""
+)
 
 
 class FixedDetector:
@@ -33,14 +36,18 @@ class FixedDetector:
 
     def __init__(self) -> None:
         self.models: dict[str, ModelCard] = {}
+        self.malignancy_probability: float | None = 0.25
 
     def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
         self.calls += 1
         progress.stage("looking", 1)
         detections = [
-            Detection(ct.series_uid, (k + 0.1, -20.5, 30.25), 1 - k / N_FOUND, 6.0, 113.0, 0.9, 0.8, 0.25)
+            Detection(
+                ct.series_uid, (k + 0.1, -20.5, 30.25), 1 - k / N_FOUND, 6.0, 113.0, 0.9, 0.8,
+                self.malignancy_probability,
+            )
             for k in range(N_FOUND)
-        ]
+        ]  # fmt: skip
         return Diagnosis(
             ct.series_uid, detections, ["no lungs found"], {"looking": 1.5}, ProposalSettings(), self.models
         )
@@ -57,8 +64,11 @@ def scan(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> FixedDetector:
+    """Its classifier's card is read before it is loaded."""
     fixed = FixedDetector()
+    fixed.models = {"classifier": UNCALIBRATED}
     monkeypatch.setattr(NoduleDetector, "load", lambda *_: fixed)
+    monkeypatch.setattr("p2ch_luna.models.checkpoint.load_card", lambda _: fixed.models["classifier"])
     return fixed
 
 
@@ -125,6 +135,16 @@ def test_suspicion_has_a_column_and_is_explained(luna: Luna, scan: Path, tmp_pat
     assert "suspicion of malignancy: radiologist suspicion, not pathology" in out.splitlines()
 
 
+def test_suspicion_that_nobody_has_is_not_shown(
+    luna: Luna, scan: Path, tmp_path: Path, detector: FixedDetector
+) -> None:
+    detector.malignancy_probability = None
+    _, out, _ = luna(scan, "-o", tmp_path / "out")
+    assert out.splitlines()[2].split()[:5] == ["1", "1.00", "not", "judged", "6.0"]
+    assert "suspicion of malignancy:" not in out
+    assert "warning: malignancy is not judged" in out
+
+
 @pytest.mark.usefixtures("detector")
 def test_without_a_calibration_a_fixed_probability_decides(luna: Luna, scan: Path, tmp_path: Path) -> None:
     _, out, _ = luna(scan, "-o", tmp_path / "out")
@@ -138,13 +158,8 @@ def calibrated(detector: FixedDetector) -> FixedDetector:
         OperatingPoint(fp_per_scan=rate, probability=probability, sensitivity=0.75)
         for rate, probability in ((0.125, 0.95), (1, 0.9), (4, 0.5))
     )
-    card = ModelCard(
-        builder="nodule_classifier", arguments={}, config={}, data=[], split={}, metrics={}, software="",
-        calibration=Calibration(
-            segmentation=1, classifier=1, intercept=0, operating_points=points, on="scans"
-        ),
-    )  # fmt: skip
-    detector.models = {"classifier": card}
+    fit = Calibration(segmentation=1, classifier=1, intercept=0, operating_points=points, on="scans", hosts=2)
+    detector.models = {"classifier": UNCALIBRATED.model_copy(update={"calibration": fit})}
     return detector
 
 
@@ -166,18 +181,19 @@ def test_findings_are_those_from_the_operating_point_on(
 def test_the_operating_point_is_told(luna: Luna, scan: Path, tmp_path: Path) -> None:
     _, out, _ = luna(scan, "-o", tmp_path / "out", "--operating-point", "1/8")
     assert (
-        "findings: from probability 0.95 on, which brought 0.125 false positives a scan and found 75% where "
-        "it was calibrated" in out.splitlines()
+        "findings: from probability 0.95 on, which brought 1/8 false positives a scan and found 75% where "
+        "it was calibrated, in 2 chests" in out.splitlines()
     )
 
 
-def test_an_operating_point_that_is_not_there_is_told_before_anything_is_computed(
-    luna: Luna, scan: Path, tmp_path: Path, calibrated: FixedDetector
+@pytest.mark.usefixtures("calibrated")
+def test_an_operating_point_that_is_not_there_is_told_before_anything_is_read(
+    luna: Luna, tmp_path: Path
 ) -> None:
-    code, _, err = luna(scan, "-o", tmp_path / "out", "--operating-point", 3)
-    assert (code, calibrated.calls) == (1, 0)
-    assert "wanted one of 0.125, 1, 4" in err.splitlines()[-1]
-    assert list((tmp_path / "out").iterdir()) == []
+    code, _, err = luna(tmp_path / "none.mha", "-o", tmp_path / "out", "--operating-point", 3)
+    assert code == 1
+    assert "wanted one of 1/8, 1, 4" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.usefixtures("detector")

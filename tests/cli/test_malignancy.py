@@ -52,7 +52,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_of(data: Path, tmp_path: Path) -> Callable[..., Path]:
     """Writes a model that validates on these patients' folds and, as its card says, trained on the others."""
 
-    def write(name: str, *validates: str, taught_by: tuple[str, ...] = ()) -> Path:
+    def write(
+        name: str,
+        *validates: str,
+        taught_by: tuple[str, ...] = (),
+        backgrounds: tuple[str, ...] = (),
+        weight: float = 1.0,
+        epochs: int = 1,
+    ) -> Path:
         torch.manual_seed(0)
         table = {
             "luna16": "", "scans": [], "annotations": "", "excluded": "", "candidates": [],
@@ -63,9 +70,14 @@ def run_of(data: Path, tmp_path: Path) -> Callable[..., Path]:
             "shape_irc": [32, 32, 32],
         }  # fmt: skip
         card = ModelCard(
-            builder="nodule_classifier", arguments=SMALL, config={"task": "malignancy", "data": table},
-            data=["balls"], split={"train": list(taught_by), "validation": list(validates)}, metrics={},
-            software="test",
+            builder="nodule_classifier", arguments=SMALL, config={
+                "task": "malignancy", "data": table, "loss": {"malignancy": weight},
+                "loop": {"epochs": epochs},
+            },
+            data=["balls"], metrics={}, software="test",
+            split={
+                "train": list(taught_by), "train hosts": list(backgrounds), "validation": list(validates),
+            },
         )  # fmt: skip
         path = tmp_path / f"{name}.safetensors"
         model = build_model("nodule_classifier", SMALL)
@@ -143,3 +155,37 @@ def test_folds_without_a_nodule_are_told(run_of: Callable[..., Path], tmp_path: 
     error = outcome(run_of("a", "P5"), "-o", tmp_path / "out", "--cache", tmp_path / "cache")
     assert isinstance(error, LunaError)
     assert "no rated nodule in its validation folds" in str(error)
+
+
+def test_a_network_that_did_not_learn_malignancy_may_not_judge(
+    run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    error = outcome(run_of("a", "P1", weight=0.0), "-o", tmp_path / "out", "--cache", tmp_path / "cache")
+    assert isinstance(error, LunaError)
+    assert "a.safetensors: trained with loss.malignancy = 0" in str(error)
+    assert "wanted a network that was trained with a weight above 0" in str(error)
+
+
+def test_a_picked_epoch_and_a_host_of_the_training_are_told(
+    run_of: Callable[..., Path], tmp_path: Path
+) -> None:
+    runs = run_of("a", "P1", backgrounds=("host",)), run_of("b", "P2", "P3", epochs=2)
+    said = call(*runs, "--places", 1, "-o", tmp_path / "out", "--cache", tmp_path / "cache")
+    found = json.loads((tmp_path / "out" / "malignancy.json").read_text(encoding="utf-8"))
+    picked, seen, unlike = found["warnings"]
+    assert picked.startswith("1 of 2 network(s) kept one of several epochs")
+    assert seen.startswith("1 of 2 network(s) trained on scans that the nodules are set into (host)")
+    assert unlike.endswith("their configs differ in loop")
+    assert all(f"warning: {text}" in said for text in found["warnings"])
+
+
+def test_the_difference_is_shown_by_patient(run_of: Callable[..., Path], tmp_path: Path) -> None:
+    run = run_of("a", "P1", "P2", "P3")
+    said = call(run, "--places", 1, "-o", tmp_path / "out", "--cache", tmp_path / "cache")
+    gain = json.loads((tmp_path / "out" / "malignancy.json").read_text(encoding="utf-8"))["all"][
+        "network_gain"
+    ]
+    low, high = gain["by_patient_95"]
+    (line,) = (line for line in said.splitlines() if line.startswith("network "))
+    assert line.endswith(f"{gain['difference']:+.3f} [{low:.3f}, {high:.3f}]")
+    assert gain["by_patient_95"] != gain["difference_95"]

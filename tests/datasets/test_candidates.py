@@ -18,7 +18,7 @@ from p2ch_luna.datasets.implant import Implantable
 from p2ch_luna.datasets.lidc_labels import malignancy_of
 from p2ch_luna.datasets.places import candidate_places
 from p2ch_luna.datasets.sampling import Pick
-from p2ch_luna.datasets.scans import LabelledScan, label_scan
+from p2ch_luna.datasets.scans import UNSURE, LabelledScan, label_scan
 from p2ch_luna.findings import Candidate, Nodule
 from p2ch_luna.io.candidate_table import CandidateTable
 from p2ch_luna.lungs import PreparedCt
@@ -167,3 +167,9 @@ def test_outlined_crops_are_those_without_an_outline(scan: LabelledScan, nodule:
 def test_where_there_is_no_nodule_nothing_is_outlined(scan: LabelledScan, nodule: Implantable) -> None:
     sample = OutlinedDataset([LungCrops([scan], [nodule])], SHAPE)[Pick(0, 0, (0, 0, 1))]
     assert not sample.labels.any()
+
+
+def test_of_a_nodule_that_nobody_outlined_no_voxel_is_known(scan: LabelledScan) -> None:
+    source = PlaceCrops(candidate_places([scan], table(0.0, is_nodule=True), True), is_nodule=True)
+    sample = OutlinedDataset([source], SHAPE)[Pick(0, 0, (0, 0, 1))]
+    assert (sample.labels == UNSURE).all()

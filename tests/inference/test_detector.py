@@ -130,10 +130,37 @@ def test_the_network_for_malignancy_has_crops_of_its_own_size(
     assert network.shapes == [(1, 1, 32, 32, 32)]
 
 
-def save_classifier(folder: Path, task: str | None, side: int = 48) -> Path:
+def taught(detector: NoduleDetector, malignancy: float) -> NoduleDetector:
+    """Its classifier was trained with this weight of malignancy."""
+    card = bare_card("nodule_classifier").model_copy(update={"config": {"loss": {"malignancy": malignancy}}})
+    return replace(detector, models={"classifier": card})
+
+
+def test_a_head_that_nothing_trained_says_nothing_of_malignancy(
+    detector: NoduleDetector, scan: CtVolume
+) -> None:
+    (found,) = taught(detector, 0.0)(scan).detections
+    assert found.malignancy_probability is None
+    assert found.probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-4)
+
+
+def test_a_trained_head_says_how_malignant(detector: NoduleDetector, scan: CtVolume) -> None:
+    (found,) = taught(detector, 0.3)(scan).detections
+    assert found.malignancy_probability == pytest.approx(1 / (1 + np.e), rel=1e-5)
+
+
+def test_a_network_of_its_own_takes_the_place_of_an_untrained_head(
+    detector: NoduleDetector, scan: CtVolume
+) -> None:
+    (found,) = replace(taught(detector, 0.0), malignancy=Suspicious())(scan).detections
+    assert found.malignancy_probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-5)
+
+
+def save_classifier(folder: Path, task: str | None, side: int = 48, malignancy: float = 1.0) -> Path:
     torch.manual_seed(0)
     arguments = {"widths": [8, 8, 8, 8]}
-    config = {"data": {"shape_irc": [side] * 3}, **({"task": task} if task else {})}
+    loss = {"malignancy": malignancy}
+    config = {"data": {"shape_irc": [side] * 3}, "loss": loss, **({"task": task} if task else {})}
     path = folder / f"{task}.safetensors"
     card = ModelCard(
         builder="nodule_classifier",
@@ -204,6 +231,14 @@ def test_a_model_of_malignancy_is_no_classifier(tmp_path: Path) -> None:
 def test_a_classifier_is_no_model_of_malignancy(tmp_path: Path, task: str | None) -> None:
     with pytest.raises(LunaError, match=f"trained for the task {task!r}; wanted one for 'malignancy'"):
         NoduleDetector.load(malignancy=save_classifier(tmp_path, task))
+
+
+def test_a_model_of_malignancy_has_learnt_it(tmp_path: Path) -> None:
+    path = save_classifier(tmp_path, "malignancy", malignancy=0.0)
+    with pytest.raises(
+        LunaError, match=r"malignancy.safetensors: trained with loss.malignancy = 0, .* above 0"
+    ):
+        NoduleDetector.load(malignancy=path)
 
 
 def test_a_flipped_file_has_the_same_findings(detector: NoduleDetector, scan: CtVolume) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 
 from p2ch_luna.inference import NoduleDetector
@@ -19,12 +18,12 @@ def test_all_of_them_together_are_small() -> None:
 
 
 def test_all_of_them_load_at_once() -> None:
-    """Seconds of computing, not of waiting: another program at work on this machine changes nothing."""
+    """Seconds that a person waits; the best of five, as another program may be at work on this machine."""
 
     def seconds() -> float:
-        start = time.thread_time()
+        start = time.perf_counter()
         NoduleDetector.load()
-        return time.thread_time() - start
+        return time.perf_counter() - start
 
     seconds()  # the first also imports
-    assert statistics.median(seconds() for _ in range(5)) <= MOST_SECONDS
+    assert min(seconds() for _ in range(5)) <= MOST_SECONDS

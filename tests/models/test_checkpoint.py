@@ -1,12 +1,22 @@
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.models.build import build_model
-from p2ch_luna.models.checkpoint import ModelCard, card_path, load_model, save_model, weights_at
+from p2ch_luna.models.checkpoint import (
+    Calibration,
+    Figure,
+    ModelCard,
+    card_path,
+    load_model,
+    save_model,
+    weights_at,
+)
 from p2ch_luna.training.run_dir import MODEL
 
 ARGUMENTS = {"widths": [4, 8, 8, 8], "window_hu": [-900.0, 300.0]}
@@ -75,6 +85,50 @@ def test_a_card_that_is_not_one_is_refused(weights: Path) -> None:
     card_path(weights).write_text('{"builder": 3}')
     with pytest.raises(LunaError, match=r"model.json: not a model card: builder"):
         load_model(weights)
+
+
+POINT = {"fp_per_scan": 1.0, "probability": 0.5, "sensitivity": 0.8}
+FITTED = {"segmentation": 0.5, "classifier": 1.0, "intercept": -2.0, "operating_points": [POINT], "on": "a"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"segmentation": -0.1},
+        {"classifier": math.inf},
+        {"intercept": math.nan},
+        {"segmentation": 0.0, "classifier": 0.0},
+        {"operating_points": [{**POINT, "fp_per_scan": 0.0}]},
+        {"operating_points": [{**POINT, "probability": 1.1}]},
+        {"operating_points": [{**POINT, "probability": math.nan}]},
+        {"operating_points": [{**POINT, "sensitivity": -0.1}]},
+    ],
+)
+def test_a_calibration_that_cannot_be_is_refused(wrong: dict[str, object]) -> None:
+    Calibration.model_validate(FITTED)
+    with pytest.raises(ValidationError):
+        Calibration.model_validate(FITTED | wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"value": math.nan}, {"interval_95": (0.1, math.inf)}])
+def test_a_figure_is_finite(wrong: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="finite"):
+        Figure.model_validate({"name": "CPM", "value": 0.5, "on": "a", **wrong})
+
+
+def test_a_card_with_such_a_calibration_names_the_file(weights: Path) -> None:
+    card = json.loads(card_path(weights).read_text())
+    card["calibration"] = FITTED | {"classifier": -1.0}
+    card_path(weights).write_text(json.dumps(card))
+    with pytest.raises(LunaError, match=r"model.json: not a model card: calibration.classifier: .* or equal"):
+        load_model(weights)
+
+
+def test_the_hash_of_a_calibration_is_of_what_decides_on_a_probability() -> None:
+    own = Calibration.model_validate(FITTED)
+    assert own.sha256 == Calibration.model_validate(FITTED | {"operating_points": [], "on": "b"}).sha256
+    for other in ({"segmentation": 0.6}, {"classifier": 1.1}, {"intercept": -2.1}):
+        assert own.sha256 != Calibration.model_validate(FITTED | other).sha256
 
 
 def test_a_model_is_found_by_its_file_or_the_folder_of_its_run(weights: Path) -> None:

@@ -75,7 +75,9 @@ def test_both_trunks_have_a_say() -> None:
     assert all(p.grad is not None for name, p in model.named_parameters() if "heads.mal" not in name)
 
 
-def test_the_bundled_weights_need_no_diameter_head() -> None:
+def test_the_bundled_classifier_sees_two_scales_and_says_a_diameter() -> None:
     model, _ = load_model(bundled("nodule"), builder="nodule_classifier")
+    assert isinstance(model, NoduleClassifier)
+    assert model.near is not None
     with torch.no_grad():
-        assert model(torch.zeros(1, 1, 48, 48, 48)).log_diameter is None
+        assert model(torch.zeros(1, 1, 48, 48, 48)).log_diameter is not None

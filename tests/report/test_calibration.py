@@ -11,9 +11,17 @@ from scipy.special import expit
 from p2ch_luna.datasets.benchmark import Implanted
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Detection, Nodule
-from p2ch_luna.inference.joint import joint_probability
+from p2ch_luna.inference.joint import LOGIT_LIMIT, joint_probability
+from p2ch_luna.models.checkpoint import NONE_COUNTS, Calibration, Figure, ModelCard
 from p2ch_luna.report.benchmark_parts import Part
-from p2ch_luna.report.calibration import CalibrationReport, Candidates, calibrate
+from p2ch_luna.report.calibration import (
+    CalibrationReport,
+    Candidates,
+    _curve,
+    calibrate,
+    operating_points,
+    recalibrated,
+)
 
 Logits = tuple[float, float]  # of the segmentation and the classifier
 
@@ -80,7 +88,7 @@ def test_candidates_on_findings_of_the_hosts_own_are_left_out() -> None:
 
 def test_logits_are_those_of_both_stages_within_the_limit() -> None:
     found = Candidates.of([scan("a", [(4.0, -2.0)], [(30.0, -30.0)])], 1.0)
-    np.testing.assert_allclose(found.logits, [[4.0, -2.0], [10.0, -10.0]], atol=1e-6)
+    np.testing.assert_allclose(found.logits, [[4.0, -2.0], [LOGIT_LIMIT, -LOGIT_LIMIT]], atol=1e-6)
 
 
 @pytest.mark.parametrize(("hosts", "groups"), [("ab", {"a", "b"}), ("aa", {"1", "2"})])
@@ -178,15 +186,31 @@ def test_two_stages_that_are_the_wrong_way_round_are_refused() -> None:
         )
 
 
-def test_too_few_scans_for_the_lowest_rates_are_told() -> None:
-    (told,) = [w for w in fitted(scan("a", [SURE], [UNSURE] * 9)).warnings if "scan(s)" in w]
-    assert told.startswith("1 scan(s): operating points below 1/1 false positives a scan")
-    eight = [scan(str(k), [SURE], [UNSURE] * 9) for k in range(8)]
-    assert fitted(*eight).warnings == ()
+def test_too_few_hosts_for_the_lowest_rates_are_told_whatever_their_copies_are() -> None:
+    eight = [scan(str(k), [SURE], [UNSURE] * 9, host=str(k % 2)) for k in range(8)]
+    assert fitted(*eight).warnings == (
+        "2 host(s): operating points below 1/2 false positives a scan hang on the first of one host; wanted "
+        "8 or more, and further copies are no further hosts",
+    )
+    apart = [scan(str(k), [SURE], [UNSURE] * 9, host=str(k)) for k in range(8)]
+    assert fitted(*apart).warnings == ()
+
+
+def test_the_calibration_says_how_many_hosts_it_has_seen() -> None:
+    parts = [scan(str(k), [SURE], [UNSURE], host=str(k % 2)) for k in range(4)]
+    assert fitted(*parts).calibration.hosts == 2
+
+
+def test_a_point_above_marks_of_probability_one_lets_none_count() -> None:
+    """Far enough apart even false positives have it: at a lower rate than theirs there is no finding."""
+    steep = Calibration(segmentation=4, classifier=4, intercept=0, operating_points=(), on="")
+    curve = _curve([scan("a", [(9.0, 9.0)], [(9.5, 9.5)] * 2)], steep)
+    point = operating_points(curve)[0]
+    assert (point.probability, point.sensitivity) == (NONE_COUNTS, 0)
 
 
 def test_too_few_candidates_for_the_highest_rates_are_told() -> None:
-    eight = [scan(str(k), [SURE], [UNSURE] * 3) for k in range(8)]
+    eight = [scan(str(k), [SURE], [UNSURE] * 3, host=str(k)) for k in range(8)]
     (told,) = fitted(*eight).warnings
     assert told.startswith("all candidates together bring 3.00 false positives a scan")
 
@@ -194,3 +218,32 @@ def test_too_few_candidates_for_the_highest_rates_are_told() -> None:
 def test_it_comes_back_from_its_json() -> None:
     report = fitted(scan("a", [SURE], [UNSURE]))
     assert CalibrationReport.model_validate_json(report.to_json()) == report
+
+
+SEARCHED = "9 nodules, by luna benchmark, searched by classifier 01234567"
+ELSEWHERE = "9 nodules, by luna malignancy"
+
+
+@pytest.fixture
+def card() -> ModelCard:
+    """With a figure and a failure of the joint score, and others."""
+    return ModelCard(
+        builder="b", arguments={}, config={}, data=[], split={}, metrics={}, software="",
+        calibration=Calibration(segmentation=1, classifier=1, intercept=0, operating_points=(), on="a"),
+        figures=tuple(Figure(name="CPM", value=0.5, on=on) for on in (SEARCHED, ELSEWHERE)),
+        known_failures=("masses at the hilum", f"solid: 1 of 9; {SEARCHED}"),
+    )  # fmt: skip
+
+
+def test_figures_of_another_calibration_are_dropped_from_the_card(card: ModelCard) -> None:
+    new = Calibration(segmentation=1, classifier=1, intercept=-1, operating_points=(), on="a")
+    found, told = recalibrated(card, new)
+    assert found.calibration == new
+    assert [figure.on for figure in found.figures] == [ELSEWHERE]
+    assert found.known_failures == ("masses at the hilum",)
+    assert told[0].startswith("the card's 1 figures and 1 known failures of another calibration are dropped;")
+
+
+def test_figures_of_the_same_calibration_stay(card: ModelCard) -> None:
+    new = Calibration(segmentation=1, classifier=1, intercept=0, operating_points=(), on="b")
+    assert recalibrated(card, new) == (card.model_copy(update={"calibration": new}), [])

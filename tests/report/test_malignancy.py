@@ -30,7 +30,15 @@ def judged(run: ArrayLike = (0,) * 8, logits: ArrayLike = LOGIT, n: int = 8) -> 
 
 def about(*runs: str) -> list[dict[str, object]]:
     return [
-        {"run": run, "weights_sha256": "ab", "folds": (number,), "hosts": ("1.2.3",)}
+        {
+            "run": run,
+            "weights_sha256": "ab",
+            "folds": (number,),
+            "hosts": ("1.2.3",),
+            "seen_hosts": (),
+            "epochs": 1,
+            "recipe": {},
+        }
         for number, run in enumerate(runs)
     ]
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint
 from p2ch_luna.report.schema import (
     FINDING_THRESHOLD,
+    NOT_JUDGED,
     SCHEMA_VERSION,
     Report,
     build_report,
@@ -69,7 +71,7 @@ def report_of(
 
 def test_a_report_says_its_version_and_that_it_is_no_device(ct: CtVolume) -> None:
     content = json.loads(report_of(ct).to_json())
-    assert content["schema_version"] == SCHEMA_VERSION == "1.1"
+    assert content["schema_version"] == SCHEMA_VERSION == "2.0"
     assert content["software"] == f"p2ch-luna {__version__}"
     assert "not a medical device" in content["statement"]
 
@@ -140,9 +142,22 @@ def test_the_operating_point_is_that_of_the_card(rate: float | None, probability
 
 def test_a_rate_that_the_card_does_not_have_names_those_it_has() -> None:
     with pytest.raises(
-        LunaError, match=r"--operating-point 3: not in the classifier's card; wanted one of 0.125, 1, 4$"
+        LunaError, match=r"--operating-point 3: not in the classifier's card; wanted one of 1/8, 1, 4$"
     ):
         operating_point(CALIBRATED, 3.0)
+
+
+def test_a_card_without_the_rate_that_nobody_asked_for_names_the_option() -> None:
+    calibration = CALIBRATED["classifier"].calibration
+    assert calibration is not None
+    few = calibration.model_copy(update={"operating_points": POINTS[2:]})
+    card = CALIBRATED["classifier"].model_copy(update={"calibration": few})
+    with pytest.raises(
+        LunaError,
+        match=r"^the classifier's card has no operating point for 1 FP/scan; wanted --operating-point with "
+        "one of 4$",
+    ):
+        operating_point({"classifier": card}, None)
 
 
 @pytest.mark.parametrize("models", [{}, {"classifier": CARD}, {"segmentation": CALIBRATED["classifier"]}])
@@ -154,6 +169,12 @@ def test_without_a_calibration_there_is_no_operating_point(models: dict[str, Mod
 
 def test_malignancy_is_said_to_be_suspicion(ct: CtVolume) -> None:
     assert report_of(ct).malignancy_is == "radiologist suspicion, not pathology"
+
+
+def test_malignancy_that_is_not_judged_is_told(ct: CtVolume) -> None:
+    report = report_of(ct, replace(detection(ct, 0.9), malignancy_probability=None), warnings=("dark",))
+    assert report.findings[0].malignancy_probability is None
+    assert report.warnings == ("dark", NOT_JUDGED)
 
 
 def test_nothing_found_is_a_report_too(ct: CtVolume) -> None:

@@ -16,8 +16,14 @@ from p2ch_luna.models.checkpoint import WEIGHTS, load_card
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "scripts" / "train_bundled_models.sh"
 LUNA = r"""#!/usr/bin/env bash
-# Notes its arguments and leaves what the real one would; stops in a training whose folder is named $STOP.
+# Notes its arguments and leaves what the real one would; stops in a training whose folder is named $STOP, and
+# where $STOP is asked for. Networks that it searches with must be there.
 echo "$*" >>calls.txt
+if [ -n "${STOP:-}" ] && [[ "$*" == *$STOP\ --markdown ]]; then exit 1; fi
+for option in "$@"; do
+  if [[ ${before:-} =~ ^--(segmentation|classifier)$ ]] && [ ! -f "$option" ]; then exit 2; fi
+  before=$option
+done
 if [ "$1" = train ]; then
   if [ "$2" = --resume ]; then run=$3; else run="${*: -1}/task-1"; fi
   mkdir -p "$run"
@@ -39,7 +45,8 @@ Recipe = Callable[..., subprocess.CompletedProcess[str]]
 def recipe(tmp_path: Path) -> Recipe:
     """Calls the script where there is nothing but a `luna` that does nothing."""
     (tmp_path / "configs").mkdir()
-    (tmp_path / "configs" / "segmentation.toml").touch()
+    for name in ("segmentation", "segmentation-second", "nodule", "malignancy"):
+        (tmp_path / "configs" / f"{name}.toml").write_text("seed = 0   # any\n", encoding="utf-8")
     (tmp_path / "p2ch_luna" / "weights").mkdir(parents=True)
     (tmp_path / "luna").write_text(LUNA, encoding="utf-8")
     (tmp_path / "luna").chmod(0o755)
@@ -106,9 +113,56 @@ def test_a_step_whose_folder_is_gone_is_done_again_with_what_builds_on_it(
         "calibrate",
         "benchmark",
         "robustness",
-        *["card"] * 3,
+        *["card"] * 6,  # figures for each, and pages
     ]
     assert calls()[0] == "train configs/nodule.toml"
+
+
+def test_a_changed_config_is_noticed_and_a_changed_comment_is_not(
+    recipe: Recipe, calls: Callable[[], Sequence[str]], tmp_path: Path
+) -> None:
+    recipe("--smoke")
+    config = tmp_path / "configs" / "malignancy.toml"
+    config.write_text("# Of old.\n\nseed = 0  # any seed\n", encoding="utf-8")
+    recipe("--smoke")
+    assert calls() == []
+    config.write_text("seed = 1\n", encoding="utf-8")
+    done = recipe("--smoke")
+    assert "malignancy: configs/malignancy.toml has changed; done anew" in done.stderr
+    assert [call.split()[0] for call in calls()] == [*["train"] * 6, "malignancy", *["card"] * 6]
+
+
+def test_a_training_of_a_config_that_has_changed_is_not_resumed(
+    recipe: Recipe, calls: Callable[[], Sequence[str]], tmp_path: Path
+) -> None:
+    recipe("--smoke", stop="classifier")
+    (tmp_path / "configs" / "nodule.toml").write_text("seed = 1\n", encoding="utf-8")
+    recipe("--smoke")
+    assert calls()[0] == "train configs/nodule.toml"
+
+
+def test_networks_that_judge_malignancy_do_not_wait_for_the_one_to_use(
+    recipe: Recipe, calls: Callable[[], Sequence[str]], tmp_path: Path
+) -> None:
+    recipe("--smoke")
+    shutil.rmtree(tmp_path / "runs" / "bundled-smoke" / "malignancy")
+    recipe("--smoke")
+    assert [call.split()[0] for call in calls()] == ["train", *["card"] * 6]
+
+
+def test_the_classifier_learns_from_both_minings(recipe: Recipe, tmp_path: Path) -> None:
+    recipe()
+    lines = (tmp_path / "calls.txt").read_text(encoding="utf-8").splitlines()
+    training = next(line for line in lines if line.startswith("train configs/nodule.toml"))
+    work = "runs/bundled"
+    assert f'data.candidates=["{work}/mine-first/candidates.csv", "{work}/mine/candidates.csv"]' in training
+    assert f"validation.segmentation={work}/segmentation-second/task-1" in training
+
+
+def test_a_folder_may_have_blanks(recipe: Recipe, tmp_path: Path) -> None:
+    done = recipe("--data", "my data", "my runs")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "my runs" / "bundled" / "install" / "done").is_file()
 
 
 def test_outdated_work_is_not_gone_on_with(
@@ -133,7 +187,29 @@ def test_the_networks_are_put_in_their_place(recipe: Recipe, tmp_path: Path) -> 
         "classifier",
         "segmentation-second",
     ]
-    assert sorted(path.name for path in (tmp_path / "docs" / "cards").iterdir()) == [f"{n}.md" for n in names]
+    pages = sorted((tmp_path / "docs" / "cards").iterdir())
+    assert [page.name for page in pages] == [f"{name}.md" for name in names]
+    assert [page.read_text() for page in pages] == [f"# The bundled {name} network\n" for name in names]
+    installed = {f"{name}.{kind}" for name in names for kind in ("safetensors", "json")}
+    assert {path.name for path in (tmp_path / "p2ch_luna" / "weights").iterdir()} == installed
+
+
+def test_stopped_while_they_are_put_there_all_are_as_they_were(
+    recipe: Recipe, calls: Callable[[], Sequence[str]], tmp_path: Path
+) -> None:
+    """The page of the last one cannot be written."""
+    old = tmp_path / "p2ch_luna" / "weights" / "segmentation.safetensors"
+    old.write_text("old", encoding="utf-8")
+    stopped = recipe(stop="malignancy.safetensors")
+    assert (stopped.returncode != 0, "stopped in step install" in stopped.stderr) == (True, True)
+    assert old.read_text(encoding="utf-8") == "old"
+    assert not list(tmp_path.glob("p2ch_luna/weights/*.json")) + list(tmp_path.glob("docs/cards/*.md"))
+    assert recipe().returncode == 0
+    assert old.read_text(encoding="utf-8") != "old"
+    assert [call.split()[0] for call in calls()] == ["card"] * 3
+    old.write_text("of another's making", encoding="utf-8")
+    assert recipe().returncode == 0
+    assert (calls(), old.read_text(encoding="utf-8")) == ([], "of another's making")
 
 
 def test_smoke_puts_nothing_there(recipe: Recipe, tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def test_a_crop_without_an_outlined_nodule_has_no_overlap() -> None:
     }
 
 
+def test_a_nodule_that_nobody_outlined_teaches_no_outline() -> None:
+    unknown = torch.full((1, 1, 4, 4, 4), UNSURE, dtype=torch.uint8)
+    alone, both = crops(one_labelled()), crops(torch.cat([one_labelled(), unknown]))
+    logit = torch.full((2, 1, 4, 4, 4), 5.0)
+    assert counts(both, HOW) == counts(alone, HOW)
+    assert totals(verdict(logit, 2), both, HOW) == totals(verdict(logit[:1]), alone, HOW)
+
+
 def test_without_a_weight_it_is_not_there() -> None:
     how = MalignancyLosses(nodule=0.0, malignancy=1.0, outline=0.0)
     assert set(totals(verdict(None), crops(one_labelled()), how)) == {"malignancy"}

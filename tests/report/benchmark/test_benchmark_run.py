@@ -146,6 +146,14 @@ def test_another_calibration_makes_it_anew_but_not_what_is_said_of_it(
         assert run.detector.calls == calls
 
 
+def test_the_report_names_the_calibration(run: Bencher, write_host: WriteHost) -> None:
+    how = Calibration(segmentation=1, classifier=2, intercept=-1, operating_points=(), on="a")
+    host = write_host()
+    assert run(host, copies=1).inputs.calibration == ""
+    run.detector.models = {"classifier": card([]).model_copy(update={"calibration": how})}
+    assert run(host, copies=1).inputs.calibration == how.sha256
+
+
 def test_other_crops_make_it_anew(run: Bencher, write_host: WriteHost) -> None:
     host = write_host()
     run(host, copies=1)

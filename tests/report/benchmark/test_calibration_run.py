@@ -16,7 +16,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.detector import Silent
-from p2ch_luna.models.checkpoint import ModelCard, card_path, load_card, load_model, save_model
+from p2ch_luna.models.checkpoint import Figure, ModelCard, card_path, load_card, load_model, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
 from p2ch_luna.report.benchmark import Settings
 from p2ch_luna.report.benchmark_run import Bench
@@ -114,6 +114,14 @@ def test_the_card_holds_it_and_the_rest_of_the_card_is_as_it_was(run: Run, weigh
     load_model(weights)  # the card's hash is still that of the weights
 
 
+def test_figures_that_do_not_hold_any_more_are_dropped_and_that_is_told(run: Run, weights: Path) -> None:
+    figure = Figure(name="CPM", value=0.5, on="nodules, by luna robustness, searched by classifier 01234567")
+    stale = load_card(weights).model_copy(update={"figures": (figure,)})
+    card_path(weights).write_text(stale.model_dump_json(), encoding="utf-8")
+    assert any(warning.startswith("the card's 1 figures") for warning in run().warnings)
+    assert load_card(weights).figures == ()
+
+
 def test_the_report_is_written(run: Run, tmp_path: Path) -> None:
     report = run()
     written = (tmp_path / "out" / "calibration.json").read_text(encoding="utf-8")
@@ -122,7 +130,9 @@ def test_the_report_is_written(run: Run, tmp_path: Path) -> None:
 
 def test_the_card_says_on_what_it_was_fitted(run: Run) -> None:
     on = run().calibration.on
-    assert on.startswith("2 scan(s) made of 1 (host.mha), 3 LIDC nodules of 3 to 30 mm of fold 0, 1, 2,")
+    assert on.startswith(
+        "2 scan(s) made of 1 chest(s) (host.mha), 3 LIDC nodules of 3 to 30 mm of fold 0, 1, 2,"
+    )
     assert "1.3 nodules a scan; nothing of it was trained on (" in on
 
 
@@ -228,7 +238,7 @@ def test_a_person_reads_the_fit_the_points_and_the_error(luna: Luna, weights: Pa
     code, out, _ = luna("--model", weights)
     lines = out.splitlines()
     assert code == 0
-    assert lines[0].startswith("fitted on 2 scan(s) made of 1 (host.mha)")
+    assert lines[0].startswith("fitted on 2 scan(s) made of 1 chest(s) (host.mha)")
     assert lines[1] == "6 candidates on the 6 nodules, 2 on nothing; a scan is taken to have 1.3 nodules"
     assert lines[2].startswith("probability = sigmoid(")
     table = lines.index("FP/scan  from probability  sensitivity")

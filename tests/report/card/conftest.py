@@ -26,6 +26,7 @@ from p2ch_luna.report.evaluation import FrocPoint
 from p2ch_luna.report.malignancy import Auc as Area
 from p2ch_luna.report.malignancy import Figures as MalignancyFigures
 from p2ch_luna.report.malignancy import Gain, Indeterminate, Judge, MalignancyReport, Reliability
+from p2ch_luna.report.malignancy_recipe import recipe_of
 from p2ch_luna.report.robustness import Change, RobustnessReport, VariantFigures
 
 ARGUMENTS = {"widths": [4, 8], "window_hu": [-900.0, 300.0]}
@@ -91,6 +92,8 @@ def make_group() -> Callable[..., Group]:
 @pytest.fixture
 def benchmark(weights: Path) -> BenchmarkReport:
     """40 nodules: 20 small, of which 11 are found at 4 FP/scan, and 20 larger, of which 19 are."""
+    card = load_card(weights)
+    assert card.calibration is not None
     return BenchmarkReport(
         inputs=Inputs(
             hosts=(
@@ -99,7 +102,8 @@ def benchmark(weights: Path) -> BenchmarkReport:
             ),
             pool=100,
             pool_sha256="0",
-            models={"segmentation": "f" * 64, "classifier": load_card(weights).weights_sha256},
+            models={"segmentation": "f" * 64, "classifier": card.weights_sha256},
+            calibration=card.calibration.sha256,
         ),
         settings=Settings(
             copies=2, count=10, folds=(7, 8), min_diameter_mm=3, max_diameter_mm=30, seed=5, device="cpu"
@@ -141,22 +145,41 @@ def benchmark(weights: Path) -> BenchmarkReport:
 
 
 def variant(
-    name: str, found: int, fp_per_scan: float, change: tuple[float, float, float] | None = None
+    name: str,
+    found: int,
+    fp_per_scan: float,
+    change: tuple[float, float, float] | None = None,
+    nodules: int = 20,
 ) -> VariantFigures:
-    """Of 20 nodules `found` at 4 FP/scan; change: at that rate, with its interval."""
+    """Of the nodules in view `found` at 4 FP/scan; change: at that rate, with its interval."""
     changes = [Change(fp_per_scan=1, gained=0, lost=0, difference=0, difference_95=(-0.1, 0.1))]
     if change:
-        value, low, high = change
-        changes.append(Change(fp_per_scan=4, gained=0, lost=0, difference=value, difference_95=(low, high)))
+        value, *bounds = change
+        lost = max(0, -round(value * nodules))
+        changes.append(
+            Change(
+                fp_per_scan=4,
+                gained=round(value * nodules) + lost,
+                lost=lost,
+                difference=value,
+                difference_95=(bounds[0], bounds[1]),
+            )
+        )
     return VariantFigures(
         name=name,
-        nodules=20,
+        nodules=nodules,
         cpm=0.5,
-        at=(share_of(1, 5, 20), share_of(4, found, 20)),
+        at=(share_of(1, 5, nodules), share_of(4, found, nodules)),
         changes=tuple(changes) if change else (),
         fp_per_scan=fp_per_scan,
         sensitivity=0.5,
     )
+
+
+@pytest.fixture
+def make_variant() -> Callable[..., VariantFigures]:
+    """`variant`, for a test that makes its own."""
+    return variant
 
 
 @pytest.fixture
@@ -183,7 +206,11 @@ def robustness(benchmark: BenchmarkReport) -> RobustnessReport:
 
 
 def tell_apart(
-    name: str, counts: tuple[int, int], auc: tuple[float, float, float], gain: tuple[float, float, float]
+    name: str,
+    counts: tuple[int, int],
+    auc: tuple[float, float, float],
+    gain: tuple[float, float, float],
+    by_patient: tuple[float, float] | None = None,
 ) -> MalignancyFigures:
     """counts: benign, malignant; auc, gain: with its interval. The diameter alone has 0.9."""
     return MalignancyFigures(
@@ -193,7 +220,7 @@ def tell_apart(
         network=Area(auc=auc[0], auc_95=auc[1:]),
         diameter=Area(auc=0.9, auc_95=(0.85, 0.94)),
         both=None,
-        network_gain=Gain(difference=gain[0], difference_95=gain[1:], p=0.5, by_patient_95=None),
+        network_gain=Gain(difference=gain[0], difference_95=gain[1:], p=0.5, by_patient_95=by_patient),
         both_gain=None,
     )
 
@@ -207,6 +234,9 @@ def malignancy() -> MalignancyReport:
             weights_sha256=str(k) * 64,
             folds=(k,),
             hosts=("1.2.3",),
+            seen_hosts=(),
+            epochs=1,
+            recipe=recipe_of({"task": "malignancy"}),
             nodules=9,
             temperature=1.5,
         )
@@ -217,12 +247,12 @@ def malignancy() -> MalignancyReport:
         seed=7,
         judges=judges,
         patients=60,
-        all=tell_apart("all", (70, 30), (0.95, 0.92, 0.97), (0.05, 0.01, 0.09)),
+        all=tell_apart("all", (70, 30), (0.95, 0.92, 0.97), (0.05, 0.01, 0.09), (-0.01, 0.11)),
         one_place_auc=0.93,
         by_diameter=(
             tell_apart("3-6 mm", (50, 4), (0.6, 0.4, 0.8), (0.1, -0.2, 0.3)),  # too few
             tell_apart("6-10 mm", (15, 9), (0.65, 0.5, 0.8), (0.1, -0.2, 0.3)),
-            tell_apart("10-20 mm", (5, 7), (0.9, 0.8, 0.96), (0.0, -0.2, 0.1)),
+            tell_apart("10-20 mm", (5, 7), (0.9, 0.8, 0.96), (-0.1, -0.15, -0.05), (-0.3, 0.01)),
             tell_apart("from 20 mm", (5, 10), (0.85, 0.7, 0.96), (-0.05, -0.09, -0.01)),
         ),
         by_run=(),
@@ -230,6 +260,7 @@ def malignancy() -> MalignancyReport:
         with_temperature=Reliability(calibration_error=0.03, brier=0.09, bins=()),
         indeterminate=Indeterminate(nodules=40, mean_probability=0.4, called_malignant=0.25),
         diameter_error_mm=1.25,
+        warnings=(),
     )
 
 

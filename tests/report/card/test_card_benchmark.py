@@ -9,6 +9,7 @@ import pytest
 from p2ch_luna.models.checkpoint import Figure
 from p2ch_luna.report.benchmark import BenchmarkReport, Group
 from p2ch_luna.report.card_benchmark import conditions, failures_of, figures_of
+from p2ch_luna.report.card_conditions import TOO_NARROW
 
 
 @pytest.fixture
@@ -44,18 +45,20 @@ def test_the_stages_are_told_where_they_are_known(figures: dict[str, Figure]) ->
 
 
 def test_conditions_name_nodules_scans_and_networks(benchmark: BenchmarkReport) -> None:
-    sha256 = benchmark.inputs.models["classifier"]
+    sha256, joined = benchmark.inputs.models["classifier"], benchmark.inputs.calibration
     assert conditions(benchmark) == (
         "40 LIDC nodules (35 distinct ones) of 3 to 30 mm, of patients of folds 7, 8, set into 2 CT(s) "
-        "(a.mha, LIDC-IDRI-0001), 2 set(s) each, seed 5, by luna benchmark, searched by "
-        f"segmentation ffffffff, classifier {sha256[:8]}"
+        "(a.mha, LIDC-IDRI-0001), 2 set(s) each, seed 5, by luna benchmark; 95% intervals of groups, "
+        "variants and AUCs take nodules and candidates as independent, those of further sets in the same CT "
+        "too: they are too narrow, searched by "
+        f"segmentation ffffffff, classifier {sha256[:8]}, calibration {joined[:8]}"
     )
 
 
 def test_conditions_tell_of_what_was_trained_on(benchmark: BenchmarkReport) -> None:
     leak = "the classifier network has learnt from 1 of the hosts: 1.2.3"
     leaking = benchmark.model_copy(update={"warnings": (leak,)})
-    assert f"by luna benchmark; {leak}, searched by" in conditions(leaking)
+    assert f"by luna benchmark; {leak}; {TOO_NARROW}, searched by" in conditions(leaking)
 
 
 def test_failures_are_groups_below_seven_in_ten(benchmark: BenchmarkReport) -> None:

@@ -51,6 +51,21 @@ def test_metrics_are_of_the_epoch(text: str) -> None:
     assert "nodule auc 0.910\nfalse positives per patch 1.6\n" in text
 
 
+def test_validation_scans_that_were_trained_on_are_told(luna_card: Card, weights: Path) -> None:
+    told = "scan(s) that these nodules are set into were trained on"
+    assert told not in luna_card(weights)
+    card = load_card(weights)
+    split = {
+        **card.split,
+        "train hosts": ["a", "b"],
+        "pretrained hosts": ["c"],
+        "validation hosts": ["b", "c", "d"],
+    }
+    seen = card.model_copy(update={"split": split})
+    card_path(weights).write_text(seen.model_dump_json(), encoding="utf-8")
+    assert f"2 of the 3 {told}" in " ".join(luna_card(weights).split())
+
+
 def test_operating_points_come_with_the_formula(text: str) -> None:
     assert "sigmoid(0.500 x logit of the segmentation + 1.250 x logit of the classifier -2.000)" in text
     assert "0.125 0.9000 0.500\n4 0.0625 0.750" in text

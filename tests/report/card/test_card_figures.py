@@ -46,7 +46,7 @@ def test_the_same_file_twice_changes_nothing(card: ModelCard, file: Path) -> Non
 def test_a_later_benchmark_with_another_partner_takes_the_place(
     card: ModelCard, file: Path, benchmark: BenchmarkReport, tmp_path: Path
 ) -> None:
-    """All but the other network is the same; now nothing is below 0.7."""
+    """All but the other network and what joins them is the same; now nothing is below 0.7."""
     models = {**benchmark.inputs.models, "segmentation": "e" * 64}
     groups = {"diameter": benchmark.figures.groups["diameter"][1:]}
     later = benchmark.model_copy(
@@ -76,6 +76,24 @@ def test_figures_of_other_weights_are_refused(card: ModelCard, file: Path) -> No
         LunaError, match=r"benchmark.json: measured with segmentation ffff.*wanted the card's"
     ):
         add_file(other, file)
+
+
+def test_figures_of_another_calibration_are_refused(card: ModelCard, file: Path) -> None:
+    assert card.calibration is not None
+    other = card.calibration.model_copy(update={"intercept": -3.0})
+    with pytest.raises(
+        LunaError,
+        match=r"benchmark.json: measured with calibration \w+…; wanted the card's own, calibration \w+…",
+    ):
+        add_file(card.model_copy(update={"calibration": other}), file)
+    with pytest.raises(LunaError, match="wanted the card's own, no calibration: measure it again"):
+        add_file(card.model_copy(update={"calibration": None}), file)
+
+
+def test_the_card_of_a_segmentation_takes_any_calibration(card: ModelCard, file: Path) -> None:
+    """But a later one takes the place of the first."""
+    config = {"task": "segmentation"}
+    assert add_file(card.model_copy(update={"config": config, "calibration": None}), file).figures
 
 
 def test_a_benchmark_says_nothing_of_malignancy(card: ModelCard, file: Path) -> None:

@@ -28,7 +28,7 @@ def test_the_auc_stands_beside_that_of_the_diameter(malignancy: MalignancyReport
     found = {figure.name: figure for figure in figures_of(malignancy)}
     assert (found["AUC"].value, found["AUC"].interval_95) == (0.95, (0.92, 0.97))
     assert found["AUC of the diameter alone"].value == 0.9
-    assert found["AUC above that of the diameter"].interval_95 == (0.01, 0.09)
+    assert found["AUC above that of the diameter"].interval_95 == (-0.01, 0.11)  # by patient
     assert found["AUC, 6-10 mm (9 malignant, 15 benign)"].value == 0.65
     assert found["share of indeterminate called malignant (40)"].value == 0.25
 
@@ -37,8 +37,22 @@ def test_conditions_say_that_others_judged(malignancy: MalignancyReport) -> None
     assert conditions(malignancy) == (
         "30 malignant and 70 benign LIDC nodules, as radiologists rated them, of 60 patients, each set into "
         "4 place(s) of 1.2.3, seed 7, judged once, by the one of 2 networks made like this that did not "
-        "learn from its patient; not by these weights, by luna malignancy"
+        "learn from its patient; not by these weights, by luna malignancy; the interval of an AUC takes "
+        "nodules as independent, that of a difference draws patients"
     )
+
+
+def test_conditions_say_what_weakens_the_figures(malignancy: MalignancyReport) -> None:
+    weak = malignancy.model_copy(update={"warnings": ("picked", "seen")})
+    assert conditions(weak) == f"{conditions(malignancy)}; picked; seen"
+
+
+def test_networks_of_another_recipe_say_nothing_of_this_one(
+    malignancy: MalignancyReport, card: ModelCard, tmp_path: Path
+) -> None:
+    longer = card.model_copy(update={"config": {"task": "malignancy", "loop": {"epochs": 3}}})
+    with pytest.raises(LunaError, match=r"fold-0 has another config than the card's network in loop; wanted"):
+        add_file(longer, written(malignancy, tmp_path))
 
 
 def test_failures_are_below_seven_in_ten_or_surely_below_the_diameter(malignancy: MalignancyReport) -> None:
