@@ -11,16 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from p2ch_luna.cli import main
 from p2ch_luna.datasets.implant import implant_at_random, implantable_nodules
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference import NoduleDetector
+from p2ch_luna.inference.fast import ready
+from p2ch_luna.inference.propose import DEFAULT_PROPOSAL
+from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.io import read_ct, read_detections, read_mask, read_nodules, write_ct
 from p2ch_luna.io.tables import ScoredPoint
+from p2ch_luna.lungs import prepare
 from p2ch_luna.metrics.froc import froc
 from p2ch_luna.metrics.matching import score_detections
-from p2ch_luna.models.checkpoint import WEIGHTS, bundled, load_card
+from p2ch_luna.metrics.surface import agreement
+from p2ch_luna.models.checkpoint import WEIGHTS, bundled, load_card, load_model
 from p2ch_luna.report.schema import Report
 
 pytestmark = pytest.mark.slow
@@ -43,11 +49,30 @@ def from_dicom(lidc_series: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     return out
 
 
-def test_a_real_nodule_on_thick_slices_is_among_the_first_three(shared_data: Path, tmp_path: Path) -> None:
-    detections = diagnose(shared_data / "ct" / "lung1.mha", tmp_path)
+def test_a_real_nodule_on_thick_slices_comes_first_and_is_measured(shared_data: Path, tmp_path: Path) -> None:
+    diagnose(shared_data / "ct" / "lung1.mha", tmp_path)
+    first = Report.model_validate_json((tmp_path / "report.json").read_text(encoding="utf-8")).findings[0]
     mask, geometry = read_mask(shared_data / "ct" / "lung1_nodule.nii.gz")
-    center_xyz = geometry.to_xyz(np.argwhere(mask).mean(axis=0))
-    assert min(math.dist(d.center_xyz, center_xyz) for d in detections[:3]) < 13.75 / 2
+    assert math.dist(first.center_lps_mm, geometry.to_xyz(np.argwhere(mask).mean(axis=0))) < 13.75 / 2
+    assert first.diameter_mm == pytest.approx(13.75, abs=3)
+
+
+def test_a_real_nodule_is_outlined(shared_data: Path) -> None:
+    """On the grid of the scan, in a box of 20 mm around the true mask: nothing else is nodule there."""
+    mask, grid = read_mask(shared_data / "ct" / "lung1_nodule.nii.gz")
+    prepared, cpu = prepare(read_ct(shared_data / "ct" / "lung1.mha")), torch.device("cpu")
+    model = ready(load_model(bundled("segmentation"))[0], cpu)
+    tiles = plan_tiles(prepared.lung)
+    probability = segment(model, prepared.ct.hu, tiles, device=cpu, advance=lambda _: None)
+    true = np.argwhere(mask)
+    reach = np.ceil(20 / grid.spacing_irc).astype(int)
+    box = tuple(map(slice, np.maximum(true.min(0) - reach, 0), true.max(0) + reach + 1))
+    voxels = np.argwhere(np.ones(mask[box].shape, bool)) + [axis.start for axis in box]
+    nearest = np.rint(prepared.ct.geometry.to_irc(grid.to_xyz(voxels))).astype(int)
+    inside = ((nearest >= 0) & (nearest < probability.shape)).all(axis=1)
+    said = np.zeros(len(voxels), bool)
+    said[inside] = probability[tuple(nearest[inside].T)] >= DEFAULT_PROPOSAL.mask_threshold
+    assert agreement(said.reshape(mask[box].shape), mask[box], grid.spacing_irc).dice >= 0.6
 
 
 def test_the_nodule_of_a_real_luna16_scan_comes_first(from_dicom: Path, shared_data: Path) -> None:
@@ -82,7 +107,7 @@ def test_the_report_reads_back_and_names_its_models(from_dicom: Path) -> None:
 
 
 def test_the_bundled_networks_were_not_trained_on_the_test_third() -> None:
-    for name in ("segmentation", "nodule"):
+    for name in ("segmentation", "nodule", "malignancy"):
         card = load_card(bundled(name))
         assert not {7, 8, 9} & {*card.config["data"]["train_folds"], *card.config["data"]["validation_folds"]}
         assert not {"LIDC-IDRI-0001", LIDC_0001, "lung1"} & {*card.split["train"], *card.split["validation"]}

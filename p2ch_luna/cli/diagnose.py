@@ -153,13 +153,13 @@ def run_diagnosis(
 
 def _as_text(report: Report, output: Path) -> str:
     """The findings as a table for a person."""
-    lines = [f"{report.scan.name}: {len(report.findings)} findings, {len(report.rejected)} places rejected"]
+    lines = [f"{report.scan.name}: {report.count}, {len(report.rejected)} places rejected"]
     if report.findings:
         lines.append("  rank  probability   suspicion  diameter mm    x (L)    y (P)    z (S)  slice")
     for finding in report.findings:
         x, y, z = finding.center_lps_mm
         lines.append(
-            f"{finding.rank:6d}{finding.nodule_probability:13.2f}{_suspicion(finding):>12}"
+            f"{finding.rank:6d}{finding.nodule_probability:13.2g}{_suspicion(finding):>12}"
             f"{finding.diameter_mm:13.1f}{x:9.1f}{y:9.1f}{z:9.1f}{finding.slice_index:7d}"
         )
     lines.append(_threshold(report))

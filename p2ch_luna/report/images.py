@@ -12,15 +12,17 @@ from p2ch_luna.report.axial import SIDE_MM, axial_picture
 from p2ch_luna.report.schema import Report
 
 MOST = 12  # findings shown, the most probable
+FEWEST_COLUMNS = 2  # so that the line above them has room
 
 
 def write_montage(path: Path, ct: CtVolume, report: Report) -> None:
     """An axial PNG of each of the first `MOST` findings: circled, 1 mm pixels, a scale bar of 10 mm."""
     shown = report.findings[:MOST]
-    columns = min(4, max(1, len(shown)))
+    columns = min(4, max(FEWEST_COLUMNS, len(shown)))
     rows = max(1, -(-len(shown) // columns))
     figure = Figure(figsize=(2.6 * columns, 3.0 * rows + 0.3), layout="constrained", facecolor="white")
-    figure.suptitle(f"{report.scan.name}: {len(report.findings)} findings. {report.statement}", fontsize=8)
+    title = f"{report.scan.name}: {report.count}.\n{report.statement}"
+    figure.suptitle(title, fontsize=8)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     for ax in axes:
         ax.set_axis_off()
@@ -33,6 +35,6 @@ def write_montage(path: Path, ct: CtVolume, report: Report) -> None:
         ax.add_patch(Circle((middle, middle), finding.diameter_mm / 2 + 3, fill=False, color="#ff9f1c", lw=1))
         ax.add_patch(Rectangle((SIDE_MM - 13, SIDE_MM - 4), 10, 1, color="white"))
         ax.set_title(
-            f"{finding.id}  p {finding.nodule_probability:.2f}  {finding.diameter_mm:.1f} mm", fontsize=8
+            f"{finding.id}  p {finding.nodule_probability:.2g}  {finding.diameter_mm:.1f} mm", fontsize=8
         )
     figure.savefig(path, format="png", dpi=110)

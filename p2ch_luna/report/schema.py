@@ -102,6 +102,12 @@ class Report(_Part):
     settings: Settings
     timings_s: dict[str, float]
 
+    @property
+    def count(self) -> str:
+        """How many findings, in words."""
+        n = len(self.findings)
+        return f"{n} finding" + ("s" if n != 1 else "")
+
     def to_json(self) -> str:
         """The text of `report.json`."""
         return self.model_dump_json(indent=2) + "\n"

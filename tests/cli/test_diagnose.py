@@ -123,7 +123,7 @@ def test_the_report_holds_findings_and_warning(luna: Luna, scan: Path, tmp_path:
 def test_a_person_reads_a_table(luna: Luna, scan: Path, tmp_path: Path) -> None:
     code, out, _ = luna(scan, "-o", tmp_path / "out")
     assert code == 0
-    assert out.splitlines()[2].split() == ["1", "1.00", "0.25", "6.0", "0.1", "-20.5", "30.2", "15"]
+    assert out.splitlines()[2].split() == ["1", "1", "0.25", "6.0", "0.1", "-20.5", "30.2", "15"]
     assert "warning: no lungs found" in out
     assert out.endswith("Research use only; not a medical device.\n")
 
@@ -140,7 +140,7 @@ def test_suspicion_that_nobody_has_is_not_shown(
 ) -> None:
     detector.malignancy_probability = None
     _, out, _ = luna(scan, "-o", tmp_path / "out")
-    assert out.splitlines()[2].split()[:5] == ["1", "1.00", "not", "judged", "6.0"]
+    assert out.splitlines()[2].split()[:5] == ["1", "1", "not", "judged", "6.0"]
     assert "suspicion of malignancy:" not in out
     assert "warning: malignancy is not judged" in out
 
