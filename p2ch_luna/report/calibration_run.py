@@ -9,6 +9,7 @@ from pathlib import Path
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.inference.detector import Progress
+from p2ch_luna.io.lidc_tables import load_lidc_tables
 from p2ch_luna.models.checkpoint import card_path, load_card
 from p2ch_luna.report.benchmark_run import Bench, Tell, all_parts
 from p2ch_luna.report.calibration import NODULES_PER_SCAN, CalibrationReport, calibrate, recalibrated
@@ -63,7 +64,8 @@ def run_calibration(
 def _on(bench: Bench, leaks: Sequence[str], nodules_per_scan: float) -> str:
     """Which scans and patients these are, for the card."""
     settings = bench.settings
-    names = ", ".join(host.path.resolve().name for host in bench.hosts)
+    patient_of = load_lidc_tables().patient_of
+    names = ", ".join(patient_of(host.series_uid) or host.path.resolve().name for host in bench.hosts)
     folds = ", ".join(map(str, settings.folds))
     scans = len(bench.hosts) * settings.copies
     return (

@@ -10,7 +10,7 @@ from p2ch_luna.report.benchmark import RATES, HostInput, Inputs, Settings, Share
 FP_PER_SCAN = RATES[-1]  # at which groups and variants are judged
 WEAK = 0.7  # a lower sensitivity is a failure, whatever the others are
 FEWEST = 5  # nodules of a group that is judged: of fewer nothing is known
-BY = ", searched by "  # what follows names the networks: figures of other ones on the same scans are older
+BY = "; searched by "  # what follows names the networks: figures of other ones on the same scans are older
 TOO_NARROW = (  # of the intervals that are not of hosts drawn anew
     "95% intervals of groups, variants and AUCs take nodules and candidates as independent, those of further "
     "sets in the same CT too: they are too narrow"

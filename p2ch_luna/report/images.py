@@ -33,7 +33,9 @@ def write_montage(path: Path, ct: CtVolume, report: Report) -> None:
         ax.imshow(picture, cmap="gray", vmin=LUNG_WINDOW_HU[0], vmax=LUNG_WINDOW_HU[1])
         middle = SIDE_MM // 2
         ax.add_patch(Circle((middle, middle), finding.diameter_mm / 2 + 3, fill=False, color="#ff9f1c", lw=1))
-        ax.add_patch(Rectangle((SIDE_MM - 13, SIDE_MM - 4), 10, 1, color="white"))
+        ax.add_patch(
+            Rectangle((SIDE_MM - 13, SIDE_MM - 4), 10, 1, facecolor="white", edgecolor="black", lw=0.5)
+        )
         ax.set_title(
             f"{finding.id}  p {finding.nodule_probability:.2g}  {finding.diameter_mm:.1f} mm", fontsize=8
         )

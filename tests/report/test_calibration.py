@@ -220,7 +220,7 @@ def test_it_comes_back_from_its_json() -> None:
     assert CalibrationReport.model_validate_json(report.to_json()) == report
 
 
-SEARCHED = "9 nodules, by luna benchmark, searched by classifier 01234567"
+SEARCHED = "9 nodules, by luna benchmark; searched by classifier 01234567"
 ELSEWHERE = "9 nodules, by luna malignancy"
 
 

@@ -115,7 +115,7 @@ def test_the_card_holds_it_and_the_rest_of_the_card_is_as_it_was(run: Run, weigh
 
 
 def test_figures_that_do_not_hold_any_more_are_dropped_and_that_is_told(run: Run, weights: Path) -> None:
-    figure = Figure(name="CPM", value=0.5, on="nodules, by luna robustness, searched by classifier 01234567")
+    figure = Figure(name="CPM", value=0.5, on="nodules, by luna robustness; searched by classifier 01234567")
     stale = load_card(weights).model_copy(update={"figures": (figure,)})
     card_path(weights).write_text(stale.model_dump_json(), encoding="utf-8")
     assert any(warning.startswith("the card's 1 figures") for warning in run().warnings)

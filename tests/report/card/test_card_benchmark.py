@@ -50,7 +50,7 @@ def test_conditions_name_nodules_scans_and_networks(benchmark: BenchmarkReport) 
         "40 LIDC nodules (35 distinct ones) of 3 to 30 mm, of patients of folds 7, 8, set into 2 CT(s) "
         "(a.mha, LIDC-IDRI-0001), 2 set(s) each, seed 5, by luna benchmark; 95% intervals of groups, "
         "variants and AUCs take nodules and candidates as independent, those of further sets in the same CT "
-        "too: they are too narrow, searched by "
+        "too: they are too narrow; searched by "
         f"segmentation ffffffff, classifier {sha256[:8]}, calibration {joined[:8]}"
     )
 
@@ -58,7 +58,7 @@ def test_conditions_name_nodules_scans_and_networks(benchmark: BenchmarkReport) 
 def test_conditions_tell_of_what_was_trained_on(benchmark: BenchmarkReport) -> None:
     leak = "the classifier network has learnt from 1 of the hosts: 1.2.3"
     leaking = benchmark.model_copy(update={"warnings": (leak,)})
-    assert f"by luna benchmark; {leak}; {TOO_NARROW}, searched by" in conditions(leaking)
+    assert f"by luna benchmark; {leak}; {TOO_NARROW}; searched by" in conditions(leaking)
 
 
 def test_failures_are_groups_below_seven_in_ten(benchmark: BenchmarkReport) -> None:
