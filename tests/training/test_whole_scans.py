@@ -153,12 +153,12 @@ def test_an_implanted_ball_is_where_the_truth_says(ball: Implantable) -> None:
         assert np.linalg.norm(centers - nodule.center_xyz, axis=1).min() < 1.0
 
 
-def test_the_diameter_grows_with_the_zoom(ball: Implantable) -> None:
+def test_nodules_are_set_in_as_large_as_they_are(ball: Implantable) -> None:
     (scan,) = whole_scans(share(hosts=[annotated("h")], nodules=[ball]), 1, 3)
     centers, volumes = balls_in(scan)
     of_truth = [np.linalg.norm(centers - nodule.center_xyz, axis=1).argmin() for nodule in scan.nodules]
     measured = np.cbrt(6 * volumes[of_truth] / np.pi)
-    assert np.ptp([nodule.diameter_mm for nodule in scan.nodules]) > 1
+    assert {nodule.diameter_mm for nodule in scan.nodules} == {ball.diameter_mm}
     np.testing.assert_allclose(measured, [nodule.diameter_mm for nodule in scan.nodules], atol=0.8)
 
 
