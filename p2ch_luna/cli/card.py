@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -96,9 +95,7 @@ def _checked(weights: Path) -> ModelCard:
     from p2ch_luna.models.checkpoint import load_card
 
     found = load_card(weights)
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest()
-    if sha256 != found.weights_sha256:
-        raise LunaError(f"{weights}: SHA-256 is {sha256[:12]}…, its card says {found.weights_sha256[:12]}…")
+    found.check(weights, weights.read_bytes())
     return found
 
 
@@ -112,7 +109,7 @@ def _added(found: ModelCard, weights: Path, files: tuple[Path, ...], failures: t
         found = add_file(found, path)
     found = add_failures(found, failures)
     with replacing(card_path(weights)) as temporary:
-        temporary.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary.write_text(found.to_json(), encoding="utf-8")
     return found
 
 

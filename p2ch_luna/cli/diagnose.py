@@ -20,7 +20,7 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
-from p2ch_luna.report.rates import rate_text
+from p2ch_luna.report.rates import false_positives_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,7 +184,7 @@ def _threshold(report: Report) -> str:
     if point is None:
         return f"{told}; the classifier is not calibrated"
     return (
-        f"{told}, which brought {rate_text(point.fp_per_scan)} false positives a scan and found "
+        f"{told}, which brought {false_positives_text(point.fp_per_scan)} and found "
         f"{point.sensitivity:.0%} where it was calibrated{_chests(report)}"
     )
 

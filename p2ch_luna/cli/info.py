@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -59,9 +58,7 @@ def _model(path: Path) -> Facts:
     from p2ch_luna.models.checkpoint import load_card
 
     card = load_card(path)
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
-    if found != card.weights_sha256:
-        raise LunaError(f"{path}: SHA-256 is {found[:12]}…, its card says {card.weights_sha256[:12]}…")
+    card.check(path, path.read_bytes())
     return {
         "kind": "model",
         "path": str(path),
@@ -72,7 +69,7 @@ def _model(path: Path) -> Facts:
         "split": {role: len(members) for role, members in card.split.items()},
         **_figures(card),
         "software": card.software,
-        "sha256": found,
+        "sha256": card.weights_sha256,
     }
 
 

@@ -94,6 +94,16 @@ class ModelCard(BaseModel):
     software: str
     weights_sha256: str = ""  # filled when the card is saved
 
+    def to_json(self) -> str:
+        """The text of the file beside the weights."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    def check(self, weights: Path, content: bytes) -> None:
+        """Raise LunaError where these bytes, read from `weights`, are not those that it is the card of."""
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.weights_sha256:
+            raise LunaError(f"{weights}: SHA-256 is {found[:12]}…, its card says {self.weights_sha256[:12]}…")
+
 
 def bundled(name: str) -> Path:
     """The bundled weights called `name`: "segmentation", "nodule" or "malignancy"."""
@@ -133,7 +143,7 @@ def save_model(weights: Path, model: nn.Module, card: ModelCard) -> None:
     card = card.model_copy(update={"weights_sha256": hashlib.sha256(content).hexdigest()})
     with replacing(weights) as temporary, replacing(card_path(weights)) as temporary_card:
         temporary.write_bytes(content)  # both are on the disk before either is renamed
-        temporary_card.write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        temporary_card.write_text(card.to_json(), encoding="utf-8")
 
 
 def load_card(weights: Path) -> ModelCard:
@@ -163,9 +173,7 @@ def load_model(
         content = weights.read_bytes()
     except OSError as error:
         raise LunaError(f"{weights}: {error.strerror}; wanted a .safetensors file") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.weights_sha256:
-        raise LunaError(f"{weights}: SHA-256 is {found[:12]}…, its card says {card.weights_sha256[:12]}…")
+    card.check(weights, content)
     model = build_model(card.builder, card.arguments)
     _load_state(model, content, weights)
     return model.eval().to(device), card

@@ -16,6 +16,7 @@ from p2ch_luna.datasets.benchmark import Host, Implanted
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.findings import Detection, Nodule
+from p2ch_luna.inference.joint import LOGIT_LIMIT
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io.scan_keys import recipe_digest
 
@@ -63,7 +64,8 @@ def part_key(
         "software": [FORMAT, __version__, recipe_digest()],
         "host": [host.series_uid, host.sha256, [asdict(nodule) for nodule in known]],
         "nodules": [pool, count, seed, copy],
-        "networks": [dict(models), {k: list(v) for k, v in calibrations.items()}, asdict(proposal), device],
+        "networks": [dict(models), asdict(proposal), device],
+        "joined": [LOGIT_LIMIT, {stage: list(numbers) for stage, numbers in calibrations.items()}],
     }
     return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -49,6 +51,7 @@ PARTS, SCANS, REPORT = "parts", "scans", "benchmark.json"
 FEW_HOSTS = 5  # to draw from: a resample of fewer is most often one of the same few
 
 Tell = Callable[[str], None]
+Piece = TypeVar("Piece")  # what one part is of
 
 log = logging.getLogger(__name__)
 
@@ -231,21 +234,51 @@ def inputs_of(bench: Bench) -> Inputs:
 def all_parts(bench: Bench, output: Path, progress: Progress, tell: Tell, *, keep_scans: bool) -> list[Part]:
     """Of every copy of every host, in this order."""
     copies = range(1, bench.settings.copies + 1)
-    parts = {(h, copy): _there(bench, h, copy, output, keep_scans) for h in bench.hosts for copy in copies}
-    missing = {host: [c for c in copies if parts[host, c] is None] for host in bench.hosts}
-    n_missing = sum(map(len, missing.values()))
-    if n_missing < len(parts):
-        tell(f"{len(parts) - n_missing} of {len(parts)} scans are done, in {output / PARTS}")
-    progress.stage("implanting and diagnosing", n_missing)
-    to_go = ToGo(n_missing)
-    for host, wanted in missing.items():
-        made = _made(bench, host, wanted, output / SCANS if keep_scans else None)
-        for copy, part in zip(wanted, made, strict=True):
-            write_part(output / PARTS, part)
-            parts[host, copy] = part
-            progress.advance()
-            tell(f"{part.series_uid}: {len(part.detections)} marks; {to_go.after_one()} to go")
-    return [part for part in parts.values() if part is not None]
+    scans = output / SCANS if keep_scans else None
+    parts = completed(
+        {(h, copy): _there(bench, h, copy, output, keep_scans) for h in bench.hosts for copy in copies},
+        lambda missing: _made(bench, missing, scans),
+        lambda _: output / PARTS,
+        Told("implanting and diagnosing", f"scans are done, in {output / PARTS}", lambda _: ""),
+        progress,
+        tell,
+    )
+    return list(parts.values())
+
+
+class Told(NamedTuple):
+    """What a person reads of the work on parts."""
+
+    stage: str
+    there: str  # after "3 of 8": what is there of an earlier run
+    of_piece: Callable[[Any], str]  # after the series uid, what else a piece is
+
+
+def completed(
+    there: Mapping[Piece, Part | None],
+    make: Callable[[Sequence[Piece]], Iterator[Part]],
+    folder: Callable[[Piece], Path],
+    told: Told,
+    progress: Progress,
+    tell: Tell,
+) -> dict[Piece, Part]:
+    """All parts, in the order of `there`: those of an earlier run, and those made now, each kept at once.
+
+    make: the parts of pieces, in their order.    folder: where the part of a piece is kept.
+    """
+    parts = {piece: part for piece, part in there.items() if part is not None}
+    missing = [piece for piece in there if piece not in parts]
+    if parts:
+        tell(f"{len(parts)} of {len(there)} {told.there}")
+    progress.stage(told.stage, len(missing))
+    to_go = ToGo(len(missing))
+    for piece, part in zip(missing, make(missing), strict=True):
+        write_part(folder(piece), part)
+        parts[piece] = part
+        progress.advance()
+        marks = f"{len(part.detections)} marks; {to_go.after_one()} to go"
+        tell(f"{part.series_uid}{told.of_piece(piece)}: {marks}")
+    return {piece: parts[piece] for piece in there}
 
 
 def _there(bench: Bench, host: Host, copy: int, output: Path, keep_scans: bool) -> Part | None:
@@ -257,14 +290,16 @@ def _there(bench: Bench, host: Host, copy: int, output: Path, keep_scans: bool) 
     return part
 
 
-def _made(bench: Bench, host: Host, copies: Sequence[int], scans: Path | None) -> Iterator[Part]:
-    """The parts of a host; `scans`: the folder to write the scans to."""
-    for copy, scan in zip(copies, bench.copies_of(host, copies), strict=True):
-        if scans:
-            uid = scan.ct.series_uid
-            write_ct(_scan_path(scans, uid), scan.ct)
-            write_mask(scans / f"{uid}-nodules.nii.gz", scan.labels, scan.ct.geometry)
-        yield diagnosed(bench, host, bench.key(host, copy), scan, is_kept=scans is not None)
+def _made(bench: Bench, pieces: Sequence[tuple[Host, int]], scans: Path | None) -> Iterator[Part]:
+    """The parts of these copies of hosts; `scans`: the folder to write the scans to."""
+    for host, of_host in groupby(pieces, lambda piece: piece[0]):
+        copies = [copy for _, copy in of_host]
+        for copy, scan in zip(copies, bench.copies_of(host, copies), strict=True):
+            if scans:
+                uid = scan.ct.series_uid
+                write_ct(_scan_path(scans, uid), scan.ct)
+                write_mask(scans / f"{uid}-nodules.nii.gz", scan.labels, scan.ct.geometry)
+            yield diagnosed(bench, host, bench.key(host, copy), scan, is_kept=scans is not None)
 
 
 def diagnosed(bench: Bench, host: Host, key: str, scan: BenchmarkScan, *, is_kept: bool = False) -> Part:

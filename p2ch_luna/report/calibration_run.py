@@ -57,7 +57,7 @@ def run_calibration(
         found, dropped = recalibrated(load_card(weights), report.calibration)
         report = report.model_copy(update={"warnings": (*report.warnings, *dropped)})
         text.write_text(report.to_json(), encoding="utf-8")
-        card.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+        card.write_text(found.to_json(), encoding="utf-8")
     return report
 
 

@@ -17,9 +17,8 @@ from p2ch_luna.files import replacing
 from p2ch_luna.inference.detector import Progress
 from p2ch_luna.io.volumes import read_ct
 from p2ch_luna.lungs import PreparedCt, prepare
-from p2ch_luna.report.benchmark_parts import Part, read_part, write_part
-from p2ch_luna.report.benchmark_run import PARTS, Bench, Tell, diagnosed, inputs_of
-from p2ch_luna.report.countdown import ToGo
+from p2ch_luna.report.benchmark_parts import Part, read_part
+from p2ch_luna.report.benchmark_run import PARTS, Bench, Tell, Told, completed, diagnosed, inputs_of
 from p2ch_luna.report.robustness import RobustnessReport, compare_variants
 from p2ch_luna.report.robustness_figure import robustness_figure
 
@@ -72,19 +71,15 @@ def _all_parts(
     """Each variant of every copy of every host, with its name."""
     copies = range(1, bench.settings.copies + 1)
     wanted = [(name, host, copy) for host in bench.hosts for copy in copies for name in names]
-    parts = {piece: _there(bench, piece, output) for piece in wanted}
-    missing = [piece for piece in wanted if parts[piece] is None]
-    if len(missing) < len(wanted):
-        tell(f"{len(wanted) - len(missing)} of {len(wanted)} variants of scans are done, in {output}")
-    progress.stage("changing and diagnosing", len(missing))
-    to_go = ToGo(len(missing))
-    for piece, part in zip(missing, _made(bench, missing), strict=True):
-        write_part(_folder(output, piece[0]), part)
-        parts[piece] = part
-        progress.advance()
-        marks = f"{len(part.detections)} marks"
-        tell(f"{part.series_uid}, {piece[0]}: {marks}; {to_go.after_one()} to go")
-    return [(piece[0], part) for piece, part in parts.items() if part is not None]
+    parts = completed(
+        {piece: _there(bench, piece, output) for piece in wanted},
+        lambda missing: _made(bench, missing),
+        lambda piece: _folder(output, piece[0]),
+        Told("changing and diagnosing", f"variants of scans are done, in {output}", lambda p: f", {p[0]}"),
+        progress,
+        tell,
+    )
+    return [(name, part) for (name, _, _), part in parts.items()]
 
 
 def _there(bench: Bench, piece: Piece, output: Path) -> Part | None:

@@ -16,7 +16,7 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.detector import CLASSIFIER, Diagnosis
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
-from p2ch_luna.report.rates import rate_text
+from p2ch_luna.report.rates import false_positives_text, rate_text
 
 SCHEMA_VERSION = "2.0"  # the first number changes where an old reader would fail
 FINDING_THRESHOLD = 0.8  # probability from which a detection is a finding, of networks without calibration
@@ -200,7 +200,7 @@ def _finding(rank: int, detection: Detection, ct: CtVolume) -> Finding:
 
 
 def _rejected(detection: Detection, finding_threshold: float, point: OperatingPoint | None) -> Rejected:
-    where = f", the operating point of {point.fp_per_scan:g} false positives a scan" if point else ""
+    where = f", the operating point of {false_positives_text(point.fp_per_scan)}" if point else ""
     return Rejected(
         center_lps_mm=detection.center_xyz,
         diameter_mm=detection.diameter_mm,

@@ -1,6 +1,7 @@
 """Whose scans are held out in a fold's turn, and who trains then."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,14 +73,22 @@ def test_a_scan_beside_luna16_of_a_patient_of_luna16_is_a_leak() -> None:
         check_folds_apart(leaky, [other, own])
 
 
-def test_a_background_of_a_held_out_patient_is_a_leak() -> None:
+def test_a_background_of_a_held_out_patient_is_told_as_a_leak() -> None:
     leaky = known(scan("1.2", 2), scan("2.7", 7), hosts=(scan("1.6"),))
     with pytest.raises(LunaError, match=r"while fold 2 is held out .*patient-1"):
         check_folds_apart(leaky, [2, 7])
 
 
-def test_nodules_of_held_out_patients_do_not_train_and_are_no_leak() -> None:
-    check_folds_apart(known(scan("1.2", 2), scan("2.7", 7), crops_of=(PATIENT, "2.7")), [2, 7])
+def test_nodules_of_a_held_out_patient_are_no_leak_but_a_background_of_hers_is() -> None:
+    def is_leaky(**more: tuple[Any, ...]) -> bool:
+        try:
+            check_folds_apart(known(scan("1.2", 2), scan("2.7", 7), **more), [2, 7])
+        except LunaError:
+            return True
+        return False
+
+    assert not is_leaky(crops_of=(PATIENT, "2.7"))  # they are left out of the training of that fold
+    assert is_leaky(crops_of=(PATIENT, "2.7"), hosts=(scan("1.6"),))
 
 
 def test_a_fold_without_a_scan_is_told_with_those_that_have_some(in_two_subsets: Known) -> None:

@@ -116,7 +116,7 @@ def test_what_is_not_probable_is_rejected_with_a_reason(ct: CtVolume) -> None:
     assert len(report.findings) == 2
     assert [r.nodule_probability for r in report.rejected] == [0.2]
     assert report.rejected[0].reason == (
-        "nodule probability is below 0.5, the operating point of 1 false positives a scan"
+        "nodule probability is below 0.5, the operating point of 1 false positive a scan"
     )
 
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from p2ch_luna.cli import main
 from p2ch_luna.findings import Detection
 from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
-from p2ch_luna.inference import Diagnosis
+from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, ProposalSettings
 from p2ch_luna.io import write_ct, write_mask
 from p2ch_luna.io.lidc import COLUMNS
@@ -88,3 +89,46 @@ def lidc(tmp_path: Path) -> Path:
         rows.append(f"{name},{patient},1.2.{len(rows)},0,0,0,{diameter},4")
     (folder / "nodules.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
     return folder
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    write_host: Callable[..., Path],
+    lidc: Path,
+    tmp_path: Path,
+    detector: BrightDetector,
+) -> Callable[..., Callable[..., tuple[object, str, str]]]:
+    """A command on a host, that runs with further arguments: exit code, stdout, stderr.
+
+    load: stands for `NoduleDetector.load`.
+    """
+
+    def of(
+        name: str, uid: str = "host", copies: int = 1, load: Callable[..., object] = lambda *_: detector
+    ) -> Callable[..., tuple[object, str, str]]:
+        monkeypatch.setattr(NoduleDetector, "load", load)
+        host = write_host(uid)
+        fixed = [
+            "--nodules",
+            lidc,
+            "--folds",
+            "0-9",
+            "--copies",
+            copies,
+            "--count",
+            3,
+            "-o",
+            tmp_path / "out",
+        ]
+
+        def run(*args: object) -> tuple[object, str, str]:
+            with pytest.raises(SystemExit) as end:
+                main(list(map(str, [name, host, *fixed, *args])))
+            captured = capsys.readouterr()
+            return end.value.code, captured.out, captured.err
+
+        return run
+
+    return of

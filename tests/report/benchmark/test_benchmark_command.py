@@ -5,46 +5,24 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from p2ch_luna.cli import main
-from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.report.benchmark import BenchmarkReport
 
+Luna = Callable[..., tuple[object, str, str]]
 LONG_UID = "1.2.840.113654.2.55.1234567890123456789"
 HEADER = "seriesuid,coordX,coordY,coordZ,diameter_mm\n"
 
 
 @pytest.fixture
-def ended(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    write_host: Callable[..., Path],
-    lidc: Path,
-    tmp_path: Path,
-    detector: Any,
-) -> Callable[..., tuple[object, str, str]]:
-    """Runs it on a host of a long name with further arguments: exit code, stdout, stderr."""
-    monkeypatch.setattr(NoduleDetector, "load", lambda *_: detector)
-    host = write_host(LONG_UID)
-
-    def run(*args: object) -> tuple[object, str, str]:
-        command = [
-            "benchmark", host, "--nodules", lidc, "--folds", "0-9", "--copies", 1, "--count", 3,
-            "-o", tmp_path / "out", *args,
-        ]  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            main(list(map(str, command)))
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
+def ended(command: Callable[..., Luna]) -> Luna:
+    """Runs it on a host of a long name."""
+    return command("benchmark", LONG_UID)
 
 
 @pytest.fixture
-def luna(ended: Callable[..., tuple[object, str, str]]) -> Callable[..., str]:
+def luna(ended: Luna) -> Callable[..., str]:
     """Stdout of a run that ends well."""
 
     def run(*args: object) -> str:
@@ -56,7 +34,7 @@ def luna(ended: Callable[..., tuple[object, str, str]]) -> Callable[..., str]:
 
 
 @pytest.fixture
-def luna_fails(ended: Callable[..., tuple[object, str, str]]) -> Callable[..., str]:
+def luna_fails(ended: Luna) -> Callable[..., str]:
     """Stderr of a run that ends with an error."""
 
     def run(*args: object) -> str:

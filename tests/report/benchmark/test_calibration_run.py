@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 import torch
 
-from p2ch_luna.cli import main
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference import Diagnosis, NoduleDetector
+from p2ch_luna.inference import Diagnosis
 from p2ch_luna.inference.detector import Silent
 from p2ch_luna.models.checkpoint import Figure, ModelCard, card_path, load_card, load_model, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
@@ -199,39 +198,18 @@ def loaded() -> list[Any]:
     return []
 
 
+Luna = Callable[..., tuple[object, str, str]]
+
+
 @pytest.fixture
-def luna(
-    write_host: Callable[..., Path],
-    lidc: Path,
-    tmp_path: Path,
-    detector: Any,
-    loaded: list[Any],
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Callable[..., tuple[object, str, str]]:
-    """Runs `luna calibrate` with further arguments: exit code, stdout, stderr."""
+def luna(command: Callable[..., Luna], detector: Any, loaded: list[Any]) -> Luna:
+    """Runs `luna calibrate` on a host."""
 
     def load(*paths: object) -> DoubtingDetector:
         loaded.append(paths)
         return DoubtingDetector(detector, {"train": []})
 
-    monkeypatch.setattr(NoduleDetector, "load", load)
-    host = write_host()
-
-    def call(*args: object) -> tuple[object, str, str]:
-        command = [
-            "calibrate", host, "--nodules", lidc, "--folds", "0-9", "--copies", 2, "--count", 3,
-            "-o", tmp_path / "out", *args,
-        ]  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            main(list(map(str, command)))
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return call
-
-
-Luna = Callable[..., tuple[object, str, str]]
+    return command("calibrate", copies=2, load=load)
 
 
 def test_a_person_reads_the_fit_the_points_and_the_error(luna: Luna, weights: Path, tmp_path: Path) -> None:

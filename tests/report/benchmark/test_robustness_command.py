@@ -9,39 +9,18 @@ from typing import Any
 
 import pytest
 
-from p2ch_luna.cli import main
 from p2ch_luna.datasets.variants import VARIANTS
 from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference import Diagnosis, NoduleDetector
+from p2ch_luna.inference import Diagnosis
 from p2ch_luna.report.robustness import RobustnessReport
 
 Luna = Callable[..., tuple[object, str, str]]
 
 
 @pytest.fixture
-def luna(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    write_host: Callable[..., Path],
-    lidc: Path,
-    tmp_path: Path,
-    detector: Any,
-) -> Luna:
-    """Runs it on a host with further arguments: exit code, stdout, stderr."""
-    monkeypatch.setattr(NoduleDetector, "load", lambda *_: detector)
-    host = write_host()
-
-    def run(*args: object) -> tuple[object, str, str]:
-        command = [
-            "robustness", host, "--nodules", lidc, "--folds", "0-9", "--copies", 1, "--count", 3,
-            "-o", tmp_path / "out", *args,
-        ]  # fmt: skip
-        with pytest.raises(SystemExit) as end:
-            main(list(map(str, command)))
-        captured = capsys.readouterr()
-        return end.value.code, captured.out, captured.err
-
-    return run
+def luna(command: Callable[..., Luna]) -> Luna:
+    """Runs it on a host."""
+    return command("robustness")
 
 
 def test_the_table_has_a_row_for_each_variant(luna: Luna) -> None:
