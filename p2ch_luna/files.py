@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -56,6 +56,45 @@ def replacing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
             _swap_in(temporary, target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def publishing(folder: Path, last: str, stale: Callable[[], Iterable[str]] = tuple) -> Iterator[Path]:
+    """Yield an empty hidden folder within `folder`; on success its files move into `folder`, `last` the last.
+
+    Where `last` is there the files are whole and of one run, for it is removed before they are touched.
+    stale: names of files of an earlier run, which go if this one has not written them anew; asked when
+    something is about to be replaced. Other files stay. If the block raises, `folder` is as it was, and gone
+    if it was not there. Raises LunaError where it cannot be written, before the block computes anything.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise LunaError(f"{folder}: is a file; expected the name of a folder to write")
+    made = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    temporary = folder / f".{secrets.token_hex(4)}"
+    try:
+        with _told_as_luna_error(folder):
+            temporary.mkdir(parents=True)
+        with _told_as_luna_error(folder, only=_DISK_IS_FULL):
+            yield temporary
+        with _told_as_luna_error(folder):
+            _move_in(temporary, folder, last, stale)
+            made = []
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        for parent in made:
+            with suppress(OSError):  # another has put something there meanwhile
+                parent.rmdir()
+
+
+def _move_in(source: Path, folder: Path, last: str, stale: Callable[[], Iterable[str]]) -> None:
+    """All files of `source` into `folder`."""
+    names = sorted(path.name for path in source.iterdir())
+    gone = [name for name in stale() if Path(name).name == name and name not in names]
+    (folder / last).unlink(missing_ok=True)
+    for name in gone:
+        (folder / name).unlink(missing_ok=True)
+    for name in sorted(names, key=lambda name: name == last):
+        (source / name).replace(folder / name)
 
 
 def _check_folder(path: Path, *, overwrite: bool) -> None:

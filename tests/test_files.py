@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.files import replacing, replacing_folder
+from p2ch_luna.files import publishing, replacing, replacing_folder
 
 
 def test_a_file_appears_on_success(tmp_path: Path) -> None:
@@ -134,4 +134,80 @@ def test_a_rename_that_fails_puts_the_old_folder_back(tmp_path: Path) -> None:
 def test_a_file_is_not_replaced_by_a_folder(tmp_path: Path) -> None:
     (tmp_path / "out").touch()
     with pytest.raises(LunaError, match="is a file"), replacing_folder(tmp_path / "out"):
+        pass
+
+
+def test_published_files_appear_together(tmp_path: Path) -> None:
+    with publishing(tmp_path / "new" / "out", "last.json") as temporary:
+        (temporary / "a.csv").write_text("a")
+        (temporary / "last.json").write_text("{}")
+        assert [path.name for path in (tmp_path / "new" / "out").iterdir()] == [temporary.name]
+    assert sorted(path.name for path in (tmp_path / "new" / "out").iterdir()) == ["a.csv", "last.json"]
+
+
+def test_publishing_leaves_the_files_of_others(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("mine")
+    with publishing(tmp_path, "last.json") as temporary:
+        (temporary / "a.csv").write_text("a")
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_publishing_takes_away_what_an_earlier_run_wrote(tmp_path: Path) -> None:
+    for name in ("old.png", "a.csv", "last.json"):
+        (tmp_path / name).write_text("old")
+    with publishing(tmp_path, "last.json", lambda: ["old.png", "a.csv", "../elsewhere"]) as temporary:
+        (temporary / "a.csv").write_text("new")
+        (temporary / "last.json").write_text("new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "last.json"]
+    assert (tmp_path / "a.csv").read_text() == "new"
+
+
+def test_publishing_does_not_reach_outside_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("mine")
+    with publishing(tmp_path / "out", "last.json", lambda: ["../elsewhere"]):
+        pass
+    assert (tmp_path / "elsewhere").exists()
+
+
+def test_the_last_file_goes_first_and_comes_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.json").write_text("old")
+    order = []
+    move = Path.replace
+
+    def watched(self: Path, target: Path) -> Path:
+        order.append((target.name, (tmp_path / "a.json").exists()))
+        return move(self, target)
+
+    monkeypatch.setattr(Path, "replace", watched)
+    with publishing(tmp_path, "a.json") as temporary:
+        for name in ("a.json", "b.csv", "c.csv"):
+            (temporary / name).write_text("new")
+    assert order == [("b.csv", False), ("c.csv", False), ("a.json", False)]
+
+
+def test_a_failure_publishes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("old")
+    with pytest.raises(ZeroDivisionError), publishing(tmp_path, "last.json") as temporary:
+        (temporary / "a.csv").write_text(f"half {1 / 0}")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("a.csv", "old")]
+
+
+def test_a_failure_leaves_no_new_folder(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), publishing(tmp_path / "new" / "out", "last.json"):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_where_a_folder_is_wanted_is_told(tmp_path: Path) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(LunaError, match="out: is a file; expected"), publishing(tmp_path / "out", "last"):
+        pass
+
+
+def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(LunaError, match="file/out: cannot be written"),
+        publishing(tmp_path / "file/out", "last"),
+    ):
         pass
