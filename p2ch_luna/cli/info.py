@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2ch_luna.cli._common import echo_json, json_option
+from p2ch_luna.cli._scan_facts import facts_in, facts_of_volume, grid_facts, table_lines
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
     from p2ch_luna.datasets.catalogue import Catalogue
-    from p2ch_luna.geometry import ImageGeometry
     from p2ch_luna.models.checkpoint import ModelCard
 
 Facts = dict[str, Any]  # of plain values, in the order in which they are told
 
 _KINDS = (
-    "a scan (.mhd, .mha, .nii, .nii.gz, .nrrd, or a folder of DICOM), LUNA16's folder or one of scans, "
-    "a cache or a .scan file of one, a model (.safetensors) or the folder of a run"
+    "a scan (.mhd, .mha, .nii, .nii.gz, .nrrd, or a folder or zip of DICOM), LUNA16's folder or one of "
+    "scans, a cache or a .scan file of one, a model (.safetensors) or the folder of a run"
 )
 _WIDTH = 80  # characters of a setting
 _CACHE, _DATABASE = "scans", "cache.db"  # the folder that a cache makes, and what is always in it
@@ -36,6 +36,7 @@ def info(path: Path, as_json: bool) -> None:
     \b
     luna info LUNA16                     scans in each subset, lists, what cannot be used
     luna info scan.mhd                   size, spacing, orientation, HU
+    luna info DICOM                      series in a folder or zip, which is read and why
     luna info runs/nodule-20260101       config, model, figures
     """
     facts = _describe(path)
@@ -129,67 +130,35 @@ def _stored_scan(path: Path) -> Facts:
         "kind": "prepared scan",
         "path": str(path),
         "series_uid": stored.series_uid,
-        **_grid(tuple(stored.hu.shape), stored.geometry),
+        **grid_facts(tuple(stored.hu.shape), stored.geometry),
         "spacing_xyz_mm_before": None if native is None else native.spacing_xyz.tolist(),
         "lungs": stored.warning or "found",
         "mb": round(path.stat().st_size / 1e6, 1),
     }
 
 
-def _scan(path: Path) -> Facts:
-    from p2ch_luna.io import read_ct
-
-    ct = read_ct(path)
-    return {
-        "kind": "scan",
-        "path": str(path),
-        "series_uid": ct.series_uid,
-        **_grid(ct.hu.shape, ct.geometry),
-        "hu": [float(ct.hu.min()), float(ct.hu.max())],
-    }
-
-
-def _grid(shape: tuple[int, ...], geometry: ImageGeometry) -> Facts:
-    size = geometry.spacing_irc * shape
-    return {
-        "slices_rows_columns": list(shape),
-        "spacing_xyz_mm": geometry.spacing_xyz.round(6).tolist(),
-        "size_xyz_mm": size[::-1].round(1).tolist(),
-        "origin_xyz_mm": geometry.origin_xyz.round(4).tolist(),
-        "orientation": _orientation(geometry),
-    }
-
-
-def _orientation(geometry: ImageGeometry) -> str:
-    """Where columns, rows and slices run to: LPS is a plain axial scan."""
-    letters = ""
-    for step in geometry.direction.T:
-        axis = int(abs(step).argmax())
-        letters += ("LPS" if step[axis] > 0 else "RAI")[axis]
-    is_oblique = float(abs(geometry.direction).max(0).min()) < 0.9999
-    return f"{letters}, tilted" if is_oblique else letters
-
-
 def _folder(path: Path) -> Facts:
-    """A folder or a zip of scans; else a folder of DICOM."""
+    """A folder or a zip of scans; else of one scan, most often as DICOM."""
     from p2ch_luna.datasets.catalogue import find_lists, index_scans
     from p2ch_luna.io import read_series_uids
+    from p2ch_luna.io.dicom_headers import holds_ct
 
     lists = find_lists(path) if path.is_dir() else None
     uids = read_series_uids(lists.series_uids) if lists and lists.series_uids else None
     try:
         catalogue = index_scans([path], listed=uids)
     except LunaError as nothing:
-        if path.is_file():
-            raise
         try:
-            return _scan(path)
+            return facts_in(path)
         except LunaError as error:
             raise LunaError(
                 f"{path}: no scan, run or cache in it ({_found(path, error)}); expected one of these"
             ) from nothing
+    facts = _catalogue(path, catalogue)
+    if not catalogue.sources or (not facts["subsets"] and holds_ct(path)):
+        return facts_in(path)
     return {
-        **_catalogue(path, catalogue),
+        **facts,
         "listed": len(uids or ()),
         "lists": {name: str(file) if file else None for name, file in vars(lists).items()} if lists else {},
         "problems": [f"{p.where}: {p.reason}" for p in catalogue.problems],
@@ -227,7 +196,7 @@ _READERS: tuple[tuple[Callable[[Path], bool], Callable[[Path], Facts]], ...] = (
     (lambda path: (path / "config.toml").is_file(), _run),
     (lambda path: path.name == _CACHE and (path / _DATABASE).is_file(), _cache),
     (lambda path: (path / _CACHE / _DATABASE).is_file(), _cache),
-    (_is_scan, _scan),
+    (_is_scan, facts_of_volume),
     (lambda path: path.is_dir() or path.suffix.lower() == ".zip", _folder),
 )
 
@@ -237,7 +206,7 @@ def _as_text(facts: Mapping[str, Any]) -> str:
     width = max(map(len, facts))
     lines = []
     for name, value in facts.items():
-        parts = _settings(value) if name == "config" else _parts(value, " to " if name == "hu" else " x ")
+        parts = _LINES[name](value) if name in _LINES else _parts(value, " to " if name == "hu" else " x ")
         lines.append(f"{name.replace('_', ' '):{width}}  {parts[0]}")
         lines += [f"{'':{width}}  {part}" for part in parts[1:]]
     return "\n".join(lines)
@@ -255,6 +224,9 @@ def _settings(tables: Mapping[str, Any], prefix: str = "") -> list[str]:
         elif value not in ("", []):
             lines.append(line)
     return lines
+
+
+_LINES: Mapping[str, Callable[[Any], list[str]]] = {"config": _settings, "series": table_lines}
 
 
 def _setting(value: object) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from p2ch_luna.datasets.sources import ScanSource
 from p2ch_luna.errors import LunaError
+from p2ch_luna.io.find_scans import LABELS_NAME, LUNG_MASKS
 from p2ch_luna.io.volumes import READABLE, series_stem
 from p2ch_luna.io.zipped import zip_members
 
@@ -25,8 +26,6 @@ __all__ = [
     "problem_of",
 ]
 
-LABELS_NAME = "nodules.nii.gz"  # the labels that `luna phantom` and `luna implant` put beside a scan
-LUNG_MASKS = "seg-lungs"  # begins the name of LUNA16's folder of lung masks, which are named as the scans
 SUBSET_SIZES = (89, 89, 89, 89, 89, 89, 89, 89, 88, 88)  # scans of LUNA16's subsets 0 to 9
 MOST_PLACES = 3  # of one scan, in a problem
 _SUBSET = re.compile(r"subset(\d)(\.zip)?", re.IGNORECASE)

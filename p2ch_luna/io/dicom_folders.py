@@ -8,7 +8,7 @@ from pathlib import Path
 
 import SimpleITK as sitk  # noqa: N813
 
-from p2ch_luna.io.dicom import MODALITY, SERIES_UID
+from p2ch_luna.io.dicom_headers import Header, read_header
 
 
 def find_series(folder: Path) -> dict[str, Path]:
@@ -29,13 +29,7 @@ def find_series(folder: Path) -> dict[str, Path]:
 def _first_ct(files: Sequence[Path]) -> str | None:
     """The series uid of the first DICOM image, if it is of a CT."""
     for path in files:
-        reader = sitk.ImageFileReader()
-        reader.SetImageIO("GDCMImageIO")
-        reader.SetFileName(str(path))
-        try:
-            reader.ReadImageInformation()
-        except RuntimeError:
-            continue  # no DICOM image
-        tags = {key: reader.GetMetaData(key).strip() for key in reader.GetMetaDataKeys()}
-        return tags.get(SERIES_UID) if tags.get(MODALITY) == "CT" else None
+        header = read_header(path)
+        if isinstance(header, Header):
+            return header.series_uid if header.modality == "CT" else None
     return None

@@ -17,27 +17,70 @@ from p2ch_luna.files import replacing
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io.checks import make_ct, make_geometry, right_handed
 from p2ch_luna.io.dicom import read_series
+from p2ch_luna.io.dicom_headers import files_below, holds_ct, is_dicom
+from p2ch_luna.io.unpack import unpacked
 from p2ch_luna.io.whole import check_is_whole
 
 READABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd", ".nhdr")
 WRITABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd")
+LABELS_NAME = "nodules.nii.gz"  # labels that lie beside a scan, no scan
+MOST_NAMED = 5  # files, in an error
 _META_TYPES = {"int16": "MET_SHORT", "float32": "MET_FLOAT", "uint8": "MET_UCHAR"}
 
 
-def read_ct(path: Path) -> CtVolume:
-    """Read a .mhd, .mha, NIfTI or NRRD file, or a folder that holds one DICOM series.
+def read_ct(path: Path, series_uid: str | None = None) -> CtVolume:
+    """Read a .mhd, .mha, NIfTI or NRRD file, a folder of DICOM, or a zip of one of these.
 
     The series uid is the file's name without its suffix, as in LUNA16, or that of the DICOM series.
+    series_uid: of the DICOM series to read; the best CT series if None (see `dicom_choice`).
     HU are int16 where the file holds integers that fit, else float32; padding below -1024 HU becomes -1024.
     Slices run along col x row (see `checks.right_handed`), so a scan is the same array in every format.
     Raises LunaError where the path is not there or is no whole, plausible CT of three dimensions.
     """
+    with scan_at(path) as place:
+        return read_series(place, series_uid) if place.is_dir() else read_volume(place)[0]
+
+
+@contextmanager
+def scan_at(path: Path) -> Iterator[Path]:
+    """The volume file or the folder of DICOM that a path leads to; what a zip holds is there in the block.
+
+    A folder is that of DICOM if it holds CT slices, else its one volume file counts.
+    Raises LunaError where the path is not there, the zip is not safe, or there are several volume files.
+    """
     if not path.exists():
         raise LunaError(f"{path}: not there; expected a CT file or a folder of DICOM")
     if path.is_dir():
-        return read_series(path)
+        yield _scan_in(path)
+    elif path.suffix.lower() == ".zip":
+        with unpacked(path) as folder:
+            try:
+                yield _scan_in(folder)
+            except LunaError as error:
+                raise LunaError(str(error).replace(str(folder), str(path))) from error
+    else:
+        yield path
+
+
+def _scan_in(folder: Path) -> Path:
+    volumes = [path for path in files_below(folder) if _may_be_scan(path)]
+    if not volumes or holds_ct(folder):
+        return folder
+    if len(volumes) > 1:
+        named = ", ".join(path.name for path in volumes[:MOST_NAMED])
+        raise LunaError(f"{folder}: {len(volumes)} volume files: {named}; expected one: give its own path")
+    return volumes[0]
+
+
+def _may_be_scan(path: Path) -> bool:
+    is_hidden = path.name.startswith(".")
+    return path.name.lower().endswith(READABLE) and path.name != LABELS_NAME and not is_hidden
+
+
+def read_volume(path: Path) -> tuple[CtVolume, bool]:
+    """Read a volume file as `read_ct` does; and whether its slices were reversed for that."""
     voxels, geometry = _read_image(path)
-    return make_ct(path, series_stem(path), voxels, geometry)
+    return make_ct(path, series_stem(path), voxels, geometry), bool(np.linalg.det(geometry.direction) < 0)
 
 
 def read_grid(path: Path) -> tuple[tuple[int, ...], ImageGeometry]:
@@ -71,23 +114,25 @@ def write_mask(path: Path, mask: NDArray[np.bool_] | NDArray[np.uint8], geometry
     _write_image(path, mask.astype(np.uint8), geometry)
 
 
-def _suffix(path: Path, known: tuple[str, ...]) -> str:
+def suffix_of(path: Path, known: tuple[str, ...] = READABLE) -> str:
+    """The one of these suffixes with which a file's name ends. Raises LunaError where none does."""
     for suffix in known:
         if path.name.lower().endswith(suffix):
             return suffix
-    hint = "; for DICOM give the folder" if path.suffix.lower() in (".dcm", ".ima") else ""
+    is_slice = path.suffix.lower() in (".dcm", ".ima") or (path.is_file() and is_dicom(path))
+    hint = "; for DICOM give the folder" if is_slice else ""
     found = f"unknown suffix {path.suffix!r}" if path.suffix else "no suffix"
     raise LunaError(f"{path}: {found}; expected one of {', '.join(known)}{hint}")
 
 
 def series_stem(path: Path) -> str:
     """The name of a scan's file without its suffix; only that goes, for a series uid is full of dots."""
-    return path.name[: -len(_suffix(path, READABLE))]
+    return path.name[: -len(suffix_of(path))]
 
 
 def _read_image(path: Path) -> tuple[NDArray[Any], ImageGeometry]:
     """(D, H, W) voxels in the order of the file."""
-    suffix = _suffix(path, READABLE)
+    suffix = suffix_of(path)
     with _told_as_luna_error(path):
         check_is_whole(path, suffix)
         image = _open_reader(path).Execute()
@@ -113,7 +158,7 @@ def _told_as_luna_error(path: Path) -> Iterator[None]:
     except OSError as error:
         raise LunaError(f"{path}: cannot be read: {error.strerror or error}") from error
     except RuntimeError as error:
-        raise LunaError(f"{path}: cannot be read as {_suffix(path, READABLE)}: {_reason(error)}") from error
+        raise LunaError(f"{path}: cannot be read as {suffix_of(path)}: {_reason(error)}") from error
 
 
 def _check_is_volume(path: Path, reader: sitk.ImageFileReader) -> None:
@@ -131,7 +176,7 @@ def _reason(error: RuntimeError) -> str:
 
 
 def _write_image(path: Path, voxels: NDArray[Any], geometry: ImageGeometry) -> None:
-    if _suffix(path, WRITABLE) == ".mhd":
+    if suffix_of(path, WRITABLE) == ".mhd":
         _write_meta_pair(path, voxels, geometry)
         return
     image = sitk.GetImageFromArray(voxels)

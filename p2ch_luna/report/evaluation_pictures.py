@@ -61,7 +61,7 @@ def find_cts(paths: Sequence[Path], series_uids: Collection[str]) -> dict[str, O
         if not path.exists():
             raise LunaError(f"{path}: not there; expected CTs to take pictures from")
         at_path = _volumes(path) | {
-            uid: partial(read_ct, folder)
+            uid: partial(read_ct, folder, uid)
             for uid, folder in (find_series(path) if path.is_dir() else {}).items()
         }
         if not at_path:

@@ -19,6 +19,7 @@ from p2ch_luna.io import write_ct, write_series
 from p2ch_luna.io.scan_cache import ScanCache
 from p2ch_luna.models.checkpoint import bundled, load_card
 from p2ch_luna.training import run_dir
+from support.dicom_files import small_ct, write_dicom
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 Info = Callable[..., str]
@@ -109,6 +110,72 @@ def test_a_folder_of_dicom(facts: Callable[[Path], dict[str, Any]], chest: CtVol
     write_series(tmp_path / "dicom", chest)
     found = facts(tmp_path / "dicom")
     assert (found["kind"], found["series_uid"]) == ("scan", "1.2.3")
+
+
+def test_of_dicom_the_series_are_listed_with_why(
+    facts: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    write_dicom(tmp_path / "dicom" / "thin", small_ct(40, 1.25, "1.1"), ConvolutionKernel="STANDARD")
+    write_dicom(tmp_path / "dicom" / "thick", small_ct(10, 5, "1.2"))
+    found = facts(tmp_path / "dicom")
+    assert (found["kind"], found["series_uid"], found["warnings"]) == ("scan", "1.1", [])
+    assert found["slices_rows_columns"] == [40, 10, 12]
+    thin, thick = found["series"]
+    assert (thin["remark"], thin["kernel"]) == ("chosen: thinnest of 2 CT series", "STANDARD")
+    assert (thick["apart_mm"], thick["images"], thick["plane"]) == (5, 10, "axial")
+
+
+def test_the_series_are_a_table_in_words(info: Info, tmp_path: Path) -> None:
+    write_dicom(tmp_path / "dicom", small_ct(40, 1.25, "1.1"), ConvolutionKernel="STANDARD")
+    lines = [line.strip() for line in info(tmp_path / "dicom").splitlines()]
+    (at,) = [k for k, line in enumerate(lines) if line.startswith("series  ")]
+    assert lines[at].split()[1:3] == ["images", "modality"]
+    assert lines[at + 1].split() == ["40", "CT", "axial", "1.25", "1.25", "48.8", "STANDARD", "-"]
+    assert lines[at + 2] == "1.1: chosen: the only CT series that can be read"
+
+
+def test_series_of_two_patients_are_listed_and_none_is_chosen(
+    facts: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    for uid in ("1.1", "1.2"):
+        write_dicom(tmp_path / uid, small_ct(uid=uid), PatientID=f"hidden{uid}")
+    found = facts(tmp_path)
+    assert (found["kind"], found["series_uid"]) == ("scans of DICOM", None)
+    assert [row["series_uid"] for row in found["series"]] == ["1.1", "1.2"]
+    assert found["warnings"][0].startswith("CT images of 2 patients; expected one: choose by --series UID of")
+    assert "hidden" not in str(found)
+
+
+def test_a_zip_of_dicom(facts: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    write_dicom(tmp_path / "dicom")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        for path in (tmp_path / "dicom").iterdir():
+            zipped.write(path, path.name)
+    found = facts(tmp_path / "a.zip")
+    assert (found["kind"], found["path"], found["series_uid"]) == ("scan", str(tmp_path / "a.zip"), "1.2.3")
+
+
+def test_dicom_with_a_mask_beside_it(
+    facts: Callable[[Path], dict[str, Any]], chest: CtVolume, tmp_path: Path
+) -> None:
+    write_dicom(tmp_path / "dicom")
+    write_ct(tmp_path / "mask.nii.gz", chest)
+    assert facts(tmp_path)["series_uid"] == "1.2.3"
+
+
+@pytest.mark.parametrize("modality", ["MR", "PT"])
+def test_a_folder_of_another_modality(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], modality: str
+) -> None:
+    write_dicom(tmp_path / "dicom", Modality=modality)
+    error = error_of(capsys, tmp_path / "dicom")
+    assert f"no scan, run or cache in it (images of modality {modality}); expected" in error
+    assert error.count("\n") == 1
+
+
+def test_a_damaged_zip(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.zip").write_bytes(b"nothing")
+    assert "a.zip: damaged or cut short" in error_of(capsys, tmp_path / "a.zip")
 
 
 def test_the_folder_of_luna16(facts: Callable[[Path], dict[str, Any]], scan: Path, tmp_path: Path) -> None:
