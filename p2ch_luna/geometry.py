@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 AIR_HU = -1000.0
 PADDING_HU = -1024  # scanners fill what they did not see with -1024, -2000, -3024, …: it counts as this
+SLAB = 16  # slices that are resampled at a time
 LUNG_WINDOW_HU = (-1350.0, 150.0)  # black and white of a picture, as a radiologist looks at lungs
 HuArray = NDArray[np.int16] | NDArray[np.float32]
 Voxel = TypeVar("Voxel", bound=np.generic)
@@ -156,7 +157,7 @@ def resample(ct: CtVolume, spacing_mm: float | Sequence[float]) -> CtVolume:
     new_spacing = np.broadcast_to(np.asarray(spacing_mm, float), 3)
     step_irc = (new_spacing / ct.geometry.spacing_xyz)[::-1]
     shape = [max(1, round(n / s)) for n, s in zip(ct.hu.shape, step_irc, strict=True)]
-    hu: NDArray[np.float32] = ct.hu.astype(np.float32, copy=False)
+    hu = ct.hu
     for axis in sorted(range(3), key=lambda a: -step_irc[a]):  # shrinking axes first: less to do
         hu = _resample_axis(hu, axis, shape[axis], float(step_irc[axis]))
     if ct.hu.dtype == np.int16:
@@ -165,20 +166,32 @@ def resample(ct: CtVolume, spacing_mm: float | Sequence[float]) -> CtVolume:
     return CtVolume(ct.series_uid, hu, replace(moved, spacing_xyz=new_spacing.copy()))
 
 
-def _resample_axis(hu: NDArray[np.float32], axis: int, n_out: int, step: float) -> NDArray[np.float32]:
-    """Linear interpolation along one axis at input positions (j + 1/2) step - 1/2."""
-    n_in = hu.shape[axis]
-    if n_out == n_in and abs(step - 1) < 1e-9:
-        return hu
+def _resample_axis(hu: HuArray, axis: int, n_out: int, step: float) -> NDArray[np.float32]:
+    """Linear interpolation along one axis at input positions (j + 1/2) step - 1/2.
+
+    A few slices at a time, so that what is computed between stays in the processor's cache.
+    """
+    if n_out == hu.shape[axis] and abs(step - 1) < 1e-9:
+        return hu.astype(np.float32, copy=False)
+    taps, weight = _taps(hu.shape[axis], n_out, step)
+    column = (-1, *[1] * (hu.ndim - 1 - axis))
+    out = np.empty([n_out if a == axis else n for a, n in enumerate(hu.shape)], np.float32)
+    across = 1 if axis == 0 else 0
+    for start in range(0, hu.shape[across], SLAB):
+        some = (slice(None),) * across + (slice(start, start + SLAB),)
+        part = hu[some].astype(np.float32, copy=False)
+        total = np.take(part, taps[:, 0], axis) * weight[:, 0].reshape(column)
+        for k in range(1, taps.shape[1]):
+            total += np.take(part, taps[:, k], axis) * weight[:, k].reshape(column)
+        out[some] = total
+    return out
+
+
+def _taps(n_in: int, n_out: int, step: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """(n_out, K) which voxels each new one is made of, and how much of each."""
     position = (np.arange(n_out) + 0.5) * step - 0.5
     reach = max(1.0, step)
     first = np.floor(position - reach).astype(int) + 1
-    taps = first[:, None] + np.arange(int(np.ceil(2 * reach)))  # (n_out, K)
+    taps = first[:, None] + np.arange(int(np.ceil(2 * reach)))
     weight = np.clip(1 - np.abs(taps - position[:, None]) / reach, 0, None)
-    weight = (weight / weight.sum(1, keepdims=True)).astype(np.float32)
-    taps = np.clip(taps, 0, n_in - 1)
-    column = (-1, *[1] * (hu.ndim - 1 - axis))
-    out: NDArray[np.float32] = np.take(hu, taps[:, 0], axis) * weight[:, 0].reshape(column)
-    for k in range(1, taps.shape[1]):
-        out += np.take(hu, taps[:, k], axis) * weight[:, k].reshape(column)
-    return out
+    return np.clip(taps, 0, n_in - 1), (weight / weight.sum(1, keepdims=True)).astype(np.float32)
