@@ -27,6 +27,7 @@ SKIN_VOXELS = 2  # over so many tissue shades into the air around it
 CLOSING_MM = 30.0  # brings in masses on the pleura and at the hilum up to about twice this wide
 PLACES = 16384  # of the lung, at most, that stand for all
 RIM_MM = 2.0  # added all round, a voxel at least: a mask edge is no place for a nodule
+RIGHT, LEFT, EITHER = 1, 2, 3  # of `Lungs.sides`; `EITHER`: of lungs that no gap tells apart, or of one alone
 
 Mask = NDArray[np.bool_]
 
@@ -40,11 +41,14 @@ class Lungs:
 
     mask: (D, H, W) on `geometry`, a grid of about 2 mm.
     warning: None where lungs were found; else, for the user, why the search is wider.
+    sides: (D, H, W) `RIGHT`, `LEFT` or `EITHER` in the lungs themselves, which `mask` reaches beyond by
+    `RIM_MM`; 0 outside. None where no lungs were found.
     """
 
     mask: Mask
     geometry: ImageGeometry
     warning: str | None
+    sides: NDArray[np.uint8] | None = None
 
     def mask_on(self, geometry: ImageGeometry, shape: Sequence[int]) -> Mask:
         """The mask on any grid of `shape`, by the nearest voxel; false outside the CT it was found in."""
@@ -95,9 +99,11 @@ class PreparedCt:
     native: ImageGeometry | None = None
 
 
-def prepare(ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0) -> PreparedCt:
-    """Find the lungs, cut out their box and bring it to one spacing."""
-    lungs = find_lungs(ct)
+def prepare(
+    ct: CtVolume, spacing_mm: float = 1.0, margin_mm: float = 10.0, lungs: Lungs | None = None
+) -> PreparedCt:
+    """Cut out the box of the lungs and bring it to one spacing; the lungs are found if they are not given."""
+    lungs = lungs or find_lungs(ct)
     box = _lung_box(to_canonical(ct), lungs, margin_mm)
     hu = np.rint(np.clip(box.hu, PADDING_HU, np.iinfo(np.int16).max)).astype(np.int16)
     scaled = resample(replace(box, hu=hu), spacing_mm)
@@ -141,7 +147,8 @@ def find_lungs(ct: CtVolume) -> Lungs:
     lung_ml, body_ml = (np.count_nonzero(region) * voxel_ml for region in (lung, body))
     wanted_ml = min(MIN_LUNG_ML, MIN_LUNG_SHARE * body_ml)
     if lung.any() and lung_ml >= wanted_ml:
-        return Lungs(_complete(lung, coarse.geometry.spacing_irc), coarse.geometry, None)
+        mask, sides = _complete(lung, coarse.geometry.spacing_irc)
+        return Lungs(mask, coarse.geometry, None, sides)
     reason = f"no lungs found: {lung_ml:.0f} ml of lung inside the body, at least {wanted_ml:.0f} ml wanted"
     if np.count_nonzero(tissue) * voxel_ml >= MIN_BODY_ML:
         return Lungs(body, coarse.geometry, f"{reason}; searching the whole body")
@@ -224,15 +231,22 @@ def _choose_lungs(
     return chosen
 
 
-def _complete(lung: Mask, spacing_irc: NDArray[np.float64]) -> Mask:
-    """Bring in what lies in the lungs and at their edge: vessels, nodules, masses on the pleura."""
-    complete = lung.copy()
-    for side in _sides(lung):
+def _complete(lung: Mask, spacing_irc: NDArray[np.float64]) -> tuple[Mask, NDArray[np.uint8]]:
+    """Bring in what lies in the lungs and at their edge: vessels, nodules, masses on the pleura.
+
+    The mask, and the sides without the rim that the mask has.
+    """
+    sides = np.zeros(lung.shape, np.uint8)
+    parts = list(_sides(lung))
+    for number, side in zip((RIGHT, LEFT) if len(parts) == 2 else (EITHER,), parts, strict=True):
         (box,) = ndimage.find_objects(side.astype(np.int8))
-        complete[box] |= _filled(side[box] | _closed(side[box], spacing_irc))
+        complete = _filled(side[box] | _closed(side[box], spacing_irc))
+        sides[box][complete & (sides[box] == 0)] = number
+        sides[side] = number  # where the other's closing reaches into it
+    grown: Mask = sides > 0
     for axis, reach in enumerate(np.maximum(1, np.rint(RIM_MM / spacing_irc)).astype(int)):
-        complete = ndimage.maximum_filter1d(complete, 2 * reach + 1, axis)
-    return complete
+        grown = ndimage.maximum_filter1d(grown, 2 * reach + 1, axis)
+    return grown, sides
 
 
 def _sides(lung: Mask) -> Iterator[Mask]:

@@ -16,7 +16,9 @@ from numpy.typing import ArrayLike, NDArray
 from p2ch_luna.geometry import CtVolume, ImageGeometry, crop_box, resample
 from p2ch_luna.io import read_ct
 from p2ch_luna.io.volumes import read_mask
-from p2ch_luna.lungs import Lungs, find_lungs, prepare
+from p2ch_luna.lungs import EITHER, Lungs, find_lungs, prepare
+from p2ch_luna.lungs import LEFT as LEFT_LUNG
+from p2ch_luna.lungs import RIGHT as RIGHT_LUNG
 
 LOW_XYZ = np.array([-190.0, -130.0, -180.0])
 SPACING_XYZ = np.array([4.0, 4.0, 4.0])
@@ -111,6 +113,42 @@ def test_lungs_joined_in_front_are_both_found_and_the_middle_left_out(seed: int)
     mask = mask_of(chest((bridge, -850), seed=seed))
     assert mask[RIGHT | LEFT].all()
     assert not mask[ball((0, 20, 0), 8)].any()
+
+
+def test_the_right_lung_lies_where_x_is_small() -> None:
+    lungs = find_lungs(chest())
+    sides, x = lungs.sides, lungs.geometry.to_xyz(np.argwhere(lungs.mask))[:, 0]
+    assert sides is not None
+    label = sides[lungs.mask]
+    assert set(label[x < -25]) == {0, RIGHT_LUNG}
+    assert set(label[x > 25]) == {0, LEFT_LUNG}
+
+
+def test_sides_are_the_lungs_without_the_rim_of_the_mask() -> None:
+    lungs = find_lungs(chest())
+    assert lungs.sides is not None
+    sides, both = lungs.sides > 0, RIGHT | LEFT
+    grid = ImageGeometry.axial(SPACING_XYZ, LOW_XYZ)
+    on_grid = replace(lungs, mask=sides).mask_on(grid, SHAPE)
+    assert (on_grid & both).sum() / both.sum() > 0.99
+    assert on_grid.sum() < 1.1 * both.sum() < lungs.mask_on(grid, SHAPE).sum()
+
+
+def test_one_lung_alone_has_no_side() -> None:
+    sides = find_lungs(chest((LEFT, 40))).sides
+    assert sides is not None
+    assert set(np.unique(sides)) == {0, EITHER}
+
+
+def test_a_scan_without_lungs_has_no_sides() -> None:
+    assert find_lungs(chest((RIGHT | LEFT, 40))).sides is None
+
+
+def test_lungs_that_are_given_are_not_found_again() -> None:
+    ct = chest()
+    lungs = find_lungs(chest((LEFT, 40)))
+    wanted = lungs.mask_on((found := prepare(ct, 4.0, lungs=lungs)).ct.geometry, found.ct.hu.shape)
+    np.testing.assert_array_equal(found.lung, wanted)
 
 
 def test_one_lung_alone_is_found() -> None:

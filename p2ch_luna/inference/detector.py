@@ -16,16 +16,19 @@ from torch import nn
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Candidate, Detection
 from p2ch_luna.geometry import CtVolume
+from p2ch_luna.inference.anatomy import LungMap, coverage_warnings, lung_map
 from p2ch_luna.inference.classify import CROP_IRC, Opinions, classify
-from p2ch_luna.inference.fast import ready
-from p2ch_luna.inference.joint import score
-from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, ProposalSettings, propose
+from p2ch_luna.inference.joint import joined
+from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, Proposal, ProposalSettings, propose
+from p2ch_luna.inference.regions import Region
+from p2ch_luna.inference.runtime import Runtime, check_runtime, on_runtime
 from p2ch_luna.inference.tiles import plan_tiles, segment
-from p2ch_luna.lungs import PreparedCt, prepare
+from p2ch_luna.lungs import Lungs, PreparedCt, find_lungs, prepare
 from p2ch_luna.models.checkpoint import Calibration, ModelCard, bundled, load_model
 
 SEGMENTATION = "segmentation"
 CLASSIFIER = "classifier"  # the stage whose card holds the calibration
+HEADS = 2  # of a classifier that are asked: of a nodule, and of malignancy
 MALIGNANCY = "malignancy"  # the task of a network that judges nodules alone, and its stage
 
 
@@ -59,6 +62,9 @@ class Diagnosis:
     timings_s: dict[str, float]  # seconds of each stage, in their order
     proposal: ProposalSettings
     models: Mapping[str, ModelCard]  # by stage; empty for networks that came without a file
+    regions: tuple[Region, ...] = ()  # of each detection, to measure it
+    lungs: LungMap | None = None  # None: none were found
+    prepared: PreparedCt | None = None  # the CT as it was searched; None: it was not
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +86,7 @@ class NoduleDetector:
     models: Mapping[str, ModelCard] = field(default_factory=dict)
     malignancy: nn.Module | None = None
     malignancy_crop_irc: tuple[int, ...] = CROP_IRC
+    search_without_lungs: bool = False  # search the body, or the whole volume, where no lungs are found
 
     @classmethod
     def load(
@@ -88,17 +95,20 @@ class NoduleDetector:
         classifier: Path | None = None,
         device: torch.device | str = "cpu",
         malignancy: Path | None = None,
+        runtime: Runtime = "torch",
     ) -> NoduleDetector:
-        """Read the weights; the bundled ones for None.
+        """Read the weights; the bundled ones for None. `runtime` is the library that computes with them.
 
         Where no malignancy network is bundled the classifier itself says how malignant a nodule looks, if
-        it has learnt to. Raises LunaError for a file of another network, or of one trained for another task.
+        it has learnt to. Raises LunaError for a file of another network, or of one trained for another task,
+        and for a runtime that is not there or does not compute on this device.
         """
         device = torch.device(device)
+        check_runtime(runtime, device)
         first, first_card = load_model(segmentation or bundled("segmentation"), device, "segmentation_unet")
-        second, second_card = _load_classifier(classifier or bundled("nodule"), device)
+        second, second_card = _load_classifier(classifier or bundled("nodule"), device, runtime)
         detector = cls(
-            ready(first, device),
+            on_runtime(first, device, runtime),
             second,
             device,
             crop_irc=_crop_irc(second_card),
@@ -107,7 +117,7 @@ class NoduleDetector:
         malignancy = malignancy or bundled(MALIGNANCY)
         if malignancy == bundled(MALIGNANCY) and not malignancy.is_file():
             return detector
-        third, third_card = _load_malignancy(malignancy, device)
+        third, third_card = _load_malignancy(malignancy, device, runtime)
         return replace(
             detector,
             models={**detector.models, MALIGNANCY: third_card},
@@ -132,20 +142,36 @@ class NoduleDetector:
         return replace(self, models=bare)
 
     def __call__(self, ct: CtVolume, progress: Progress | None = None) -> Diagnosis:
-        """Find the nodules of one CT; positions are LPS mm of that CT, whatever its grid."""
-        clock = _Clock(progress or Silent())
+        """Find the nodules of one CT; positions are LPS mm of that CT, whatever its grid.
+
+        Where no lungs are found nothing is searched, and a warning says so.
+        """
+        clock = Clock(progress or Silent())
         with clock.stage("lungs"):
-            prepared = prepare(ct)
-        candidates = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
-        opinions = self._opinions(prepared.ct, candidates, clock)
+            lungs = find_lungs(ct)
+            is_searched = lungs.warning is None or self.search_without_lungs
+            prepared = prepare(ct, lungs=lungs) if is_searched else None
+        found = self._found(prepared, clock) if prepared else []
         return Diagnosis(
             series_uid=ct.series_uid,
-            detections=score(candidates, opinions, self.calibration),
-            warnings=[*([prepared.warning] if prepared.warning else []), *self._strangers()],
+            detections=[detection for detection, _ in found],
+            warnings=[*_told(lungs, is_searched), *self._strangers()],
             timings_s=clock.seconds,
             proposal=self.proposal,
             models=self.models,
+            regions=tuple(region for _, region in found),
+            lungs=lung_map(lungs),
+            prepared=prepared,
         )
+
+    def _found(self, prepared: PreparedCt, clock: Clock) -> list[tuple[Detection, Region]]:
+        """What is detected and where, the most probable first."""
+        proposals = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
+        candidates = [proposal.candidate for proposal in proposals]
+        opinions = self._opinions(prepared.ct, candidates, clock)
+        judged = joined(candidates, opinions, self.calibration)
+        found = zip(judged, (proposal.region for proposal in proposals), strict=True)
+        return sorted(found, key=lambda one: -one[0].probability)
 
     def _strangers(self) -> list[str]:
         """That the classifier was calibrated with another segmentation, if so."""
@@ -160,7 +186,7 @@ class NoduleDetector:
             "not hold; luna calibrate fits them anew"
         ]
 
-    def _opinions(self, ct: CtVolume, candidates: list[Candidate], clock: _Clock) -> Opinions:
+    def _opinions(self, ct: CtVolume, candidates: list[Candidate], clock: Clock) -> Opinions:
         """The classifier's, its malignancy replaced where there is a network of its own for that."""
         ask = partial(classify, ct=ct, candidates=candidates, device=self.device)
         with clock.stage("classification", len(candidates)) as advance:
@@ -176,23 +202,33 @@ class NoduleDetector:
         return opinions._replace(malignancy_probability=suspicion.malignancy_probability)
 
 
-def _load_classifier(weights: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
+def _told(lungs: Lungs, is_searched: bool) -> list[str]:
+    """Warnings of lungs that were not found, or are not whole in the image."""
+    if lungs.warning is None:
+        return coverage_warnings(lungs)
+    if is_searched:
+        return [lungs.warning]
+    reason, _, _ = lungs.warning.partition(";")  # what follows is of those who search without lungs
+    return [f"{reason}; nothing was searched"]
+
+
+def _load_classifier(weights: Path, device: torch.device, runtime: Runtime) -> tuple[nn.Module, ModelCard]:
     """A network that tells nodules from the rest: one fine-tuned on malignancy has forgotten that."""
     model, card = load_model(weights, device, "nodule_classifier")
     if card.config.get("task") == MALIGNANCY:
         raise LunaError(
             f"{weights}: trained for the task 'malignancy'; wanted one for 'nodule' as classifier"
         )
-    return ready(model, device), card
+    return on_runtime(model, device, runtime, answers=HEADS), card
 
 
-def _load_malignancy(weights: Path, device: torch.device) -> tuple[nn.Module, ModelCard]:
+def _load_malignancy(weights: Path, device: torch.device, runtime: Runtime) -> tuple[nn.Module, ModelCard]:
     model, card = load_model(weights, device, "nodule_classifier")
     task = card.config.get("task")
     if task != MALIGNANCY:
         raise LunaError(f"{weights}: trained for the task {task!r}; wanted one for 'malignancy'")
     check_learnt_malignancy(weights, card)
-    return ready(model, device), card
+    return on_runtime(model, device, runtime, answers=HEADS), card
 
 
 def learnt_malignancy(card: ModelCard) -> bool:
@@ -224,7 +260,7 @@ def propose_candidates(
 
     It is fast with a network made `fast.ready`.
     """
-    return _propose(segmentation, prepared, device, settings, _Clock(Silent()))
+    return [found.candidate for found in _propose(segmentation, prepared, device, settings, Clock(Silent()))]
 
 
 def _propose(
@@ -232,8 +268,8 @@ def _propose(
     prepared: PreparedCt,
     device: torch.device,
     settings: ProposalSettings,
-    clock: _Clock,
-) -> list[Candidate]:
+    clock: Clock,
+) -> list[Proposal]:
     tiles = plan_tiles(prepared.lung)
     with clock.stage("segmentation", len(tiles)) as advance:
         probability = segment(segmentation, prepared.ct.hu, tiles, device=device, advance=advance)
@@ -241,7 +277,7 @@ def _propose(
         return propose(probability, prepared.lung, prepared.ct.geometry, prepared.ct.series_uid, settings)
 
 
-class _Clock:
+class Clock:
     """Tells a `Progress` of each stage and keeps how long it took."""
 
     def __init__(self, progress: Progress) -> None:

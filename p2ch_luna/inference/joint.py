@@ -41,10 +41,17 @@ def score(
     candidates: Sequence[Candidate], opinions: Opinions, calibration: Calibration | None = None
 ) -> list[Detection]:
     """Join both stages' opinions, the most probable first; opinions are in the candidates' order."""
+    return _ordered(joined(candidates, opinions, calibration))
+
+
+def joined(
+    candidates: Sequence[Candidate], opinions: Opinions, calibration: Calibration | None = None
+) -> list[Detection]:
+    """As `score`, but in the candidates' order."""
     suspicions: Sequence[float | None] = [None] * len(candidates)
     if opinions.malignancy_probability is not None:
         suspicions = opinions.malignancy_probability.tolist()
-    detections = [
+    return [
         Detection(
             series_uid=candidate.series_uid,
             center_xyz=candidate.center_xyz,
@@ -59,7 +66,6 @@ def score(
             candidates, opinions.nodule_probability, suspicions, strict=True
         )
     ]
-    return _ordered(detections)
 
 
 def rescored(detections: Sequence[Detection], calibration: Calibration | None) -> list[Detection]:

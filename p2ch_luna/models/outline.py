@@ -53,7 +53,7 @@ def measure(hu: Tensor, outline: Tensor) -> Tensor:
     inside, volume = _weighted(outline)
     around = dilated(outline, 1)
     rim, _ = _weighted(dilated(around, 2) - around)
-    squared_steps = sum(outline.diff(dim=axis).square().flatten(1).sum(1) for axis in (2, 3, 4))
+    squared_steps = sum(_steps(outline, axis).square().flatten(1).sum(1) for axis in (2, 3, 4))
     surface = torch.as_tensor(squared_steps).clamp(min=1e-3).log() - volume.log() * 2 / 3
     clamped = hu.clamp(*MEASURED_HU)
     columns = [
@@ -65,6 +65,12 @@ def measure(hu: Tensor, outline: Tensor) -> Tensor:
         outline.flatten(1).amax(1),
     ]
     return AMPLIFIED * torch.stack(columns, dim=1)
+
+
+def _steps(x: Tensor, axis: int) -> Tensor:
+    """From each place to the next along an axis; `Tensor.diff`, which OpenVINO cannot read."""
+    n = x.shape[axis] - 1
+    return x.narrow(axis, 1, n) - x.narrow(axis, 0, n)
 
 
 def dilated(x: Tensor, reach: int) -> Tensor:

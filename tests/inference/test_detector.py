@@ -284,10 +284,59 @@ def test_lungs_without_a_nodule_have_no_detection(
     assert detector(empty).detections == []
 
 
-def test_a_scan_without_lungs_is_diagnosed_with_a_warning(detector: NoduleDetector) -> None:
-    water = CtVolume("1.2.3", np.zeros((20, 30, 40), np.int16), ImageGeometry.axial((2.0, 2.0, 2.0)))
-    diagnosis = detector(water)
-    assert len(diagnosis.warnings) == 1
+@pytest.fixture
+def head(make_chest: Callable[..., CtVolume]) -> CtVolume:
+    """A ball in a body without lungs."""
+    chest = make_chest(ImageGeometry.axial((1.25, 1.25, 2.0), (-100.0, -75.0, -5.0)), (50, 120, 160))
+    return replace(chest, hu=np.where(chest.hu == -850, 0, chest.hu).astype(np.int16))
+
+
+def test_a_scan_without_lungs_is_not_searched(detector: NoduleDetector, head: CtVolume) -> None:
+    diagnosis = detector(head)
+    assert (diagnosis.detections, diagnosis.regions) == ([], ())
+    assert (diagnosis.lungs, diagnosis.prepared) == (None, None)
+    assert list(diagnosis.timings_s) == ["lungs"]
+
+
+def test_it_is_told_that_nothing_was_searched(detector: NoduleDetector, head: CtVolume) -> None:
+    (told,) = detector(head).warnings
+    assert told.startswith("no lungs found: 0 ml of lung inside the body, ")
+    assert told.endswith(" ml wanted; nothing was searched")
+
+
+def test_a_scan_without_lungs_is_searched_if_asked_for(detector: NoduleDetector, head: CtVolume) -> None:
+    diagnosis = replace(detector, search_without_lungs=True)(head)
+    assert len(diagnosis.detections) == len(diagnosis.regions) == 1
+    assert diagnosis.lungs is None
+    (told,) = diagnosis.warnings
+    assert told.endswith("searching the whole body")
+
+
+def test_lungs_that_are_cut_off_are_told(detector: NoduleDetector, scan: CtVolume) -> None:
+    (told,) = detector(replace(scan, hu=scan.hu[:20])).warnings
+    assert told.startswith("the lungs are cut off at the top of the scan, across ")
+
+
+def test_regions_are_in_the_order_of_the_detections(detector: NoduleDetector, scan: CtVolume) -> None:
+    """The ball that the classifier likes less is the one that the segmentation proposes first."""
+
+    class Likes(nn.Module):
+        """The smaller ball, for it has less of the crop."""
+
+        def forward(self, hu: Tensor) -> tuple[Tensor, Tensor]:
+            voxels = (hu > 0.5 * 950).sum((1, 2, 3, 4)).float()
+            return 2 - voxels / 300, -voxels
+
+    two = replace(scan, hu=scan.hu.copy())
+    two.hu[22:27, 57:63, 110:116] = 950
+    diagnosis = replace(detector, classifier=Likes())(two)
+    assert len(diagnosis.detections) == 2
+    volumes = [detection.volume_mm3 for detection in diagnosis.detections]
+    assert volumes[0] < volumes[1]
+    for detection, region in zip(diagnosis.detections, diagnosis.regions, strict=True):
+        off_mm = np.abs(region.geometry.to_xyz((np.array(region.probability.shape) - 1) / 2)
+                        - detection.center_xyz)  # fmt: skip
+        assert off_mm.max() < 1
 
 
 def test_good_lungs_give_no_warning(detector: NoduleDetector, scan: CtVolume) -> None:

@@ -27,7 +27,8 @@ def candidates(
     settings: ProposalSettings | None = None,
 ) -> list[Candidate]:
     lung = np.ones(SHAPE, bool) if lung is None else lung
-    return propose(probability, lung, geometry, "1.2.3", settings or ProposalSettings(0.1, 0.5, 200))
+    settings = settings or ProposalSettings(0.1, 0.5, 200)
+    return [found.candidate for found in propose(probability, lung, geometry, "1.2.3", settings)]
 
 
 def test_an_empty_map_proposes_nothing(probability: NDArray[np.float32]) -> None:
