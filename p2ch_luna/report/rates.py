@@ -1,4 +1,4 @@
-"""False positives per scan in words."""
+"""False positives per scan and probabilities in words."""
 
 from __future__ import annotations
 
@@ -13,3 +13,8 @@ def false_positives_text(fp_per_scan: float) -> str:
 def rate_text(fp_per_scan: float) -> str:
     """1/8, 1/4 or 1/2, as LUNA16 writes them; else a number."""
     return _FRACTIONS.get(fp_per_scan, f"{fp_per_scan:g}")
+
+
+def probability_text(probability: float) -> str:
+    """0.98, and of what is small the first digit that is not 0: 0.05, 0.003."""
+    return f"{probability:.2f}" if probability >= 0.095 else f"{probability:.1g}"

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from typing import Literal
 
-import numpy as np
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna import __version__
-from p2ch_luna.errors import LunaError
-from p2ch_luna.findings import Detection, Point
-from p2ch_luna.geometry import CtVolume
-from p2ch_luna.inference.detector import CLASSIFIER, Diagnosis
+from p2ch_luna.findings import Point
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
-from p2ch_luna.report.rates import false_positives_text, rate_text
 
-SCHEMA_VERSION = "2.0"  # the first number changes where an old reader would fail
-FINDING_THRESHOLD = 0.8  # probability from which a detection is a finding, of networks without calibration
-FP_PER_SCAN = 1.0  # of the operating point if none is asked for
+SCHEMA_VERSION = "3.0"  # the first number changes where an old reader would fail
 SUSPICION = "radiologist suspicion, not pathology"  # what a probability of malignancy is
-NOT_JUDGED = (
-    "malignancy is not judged: the classifier was trained with loss.malignancy = 0; wanted a network for it, "
-    "as --malignancy names one"
-)
+Side = Literal["right", "left"]
+Third = Literal["upper", "middle", "lower"]
+Texture = Literal["solid", "part-solid", "ground-glass"]
+Plane = Literal["axial", "coronal", "sagittal"]
 
 
 class _Part(BaseModel):
@@ -34,11 +25,26 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class Series(_Part):
+    """A DICOM series that was there to choose from; nothing in it says whose it is."""
+
+    series_uid: str
+    study_uid: str
+    modality: str
+    description: str  # as the scanner's operator wrote it
+    images: int
+    thickness_mm: float | None
+    kernel: str  # of the reconstruction
+    remark: str  # why it was chosen, or why not
+
+
 class Scan(_Part):
     """The CT as it was read."""
 
     name: str  # of the file or folder, without the path
+    format: str  # "dicom", or the suffix of a volume file
     series_uid: str
+    series: tuple[Series, ...]  # the one that was read, then the others; empty for a volume file
     shape_irc: tuple[int, int, int]  # slices, rows, columns
     spacing_xyz_mm: Point
     origin_xyz_mm: Point
@@ -51,14 +57,31 @@ class Finding(_Part):
     id: str  # "F1" is the first
     rank: int  # 1: the most probable
     center_lps_mm: Point
-    voxel_irc: Point  # (index, row, col) in the scan's own grid, from 0, fractional
+    voxel_irc: Point  # (index, row, col) in `Scan`'s grid, from 0, fractional
     slice_index: int  # the nearest slice, from 0
+    slice_number: int  # the same as a viewer shows it: DICOM's instance number, else counted from 1
+    label: int  # of its voxels in nodules.nii.gz
+    tracking_uid: str  # in DICOM objects; the same for the same series and place
+    side: Side | None  # None: the lungs do not tell
+    third: Third | None  # of that lung's height
+    pleura_mm: float | None  # from the nodule's edge to the nearest edge of the lung; 0: it touches
+    longest_mm: float  # in the axial slice where it is longest
+    perpendicular_mm: float  # the longest across that, in the same slice
+    mean_diameter_mm: float  # of these two, as Lung-RADS wants it
+    longest_lps_mm: tuple[Point, Point]  # its ends
+    perpendicular_lps_mm: tuple[Point, Point]
     diameter_mm: float  # of the sphere of that volume
-    volume_mm3: float  # of the segmentation's mask
+    volume_mm3: float  # of the mask
+    mean_hu: float
+    texture: Texture
+    solid_mm: float  # mean diameter of the solid part; 0: none
+    lung_rads: str  # size category of Lung-RADS v2022 at a first screening, a hint for research
     nodule_probability: float  # of both stages together
     segmentation_probability: float
     classifier_probability: float
     malignancy_probability: float | None  # see `Report.malignancy_is`; None: not judged
+    malignancy_by_diameter: float  # the same said by the diameter alone, to compare
+    images: dict[Plane, str]  # file names of its key images
 
 
 class Rejected(_Part):
@@ -100,6 +123,7 @@ class Report(_Part):
     warnings: tuple[str, ...]
     models: tuple[Model, ...]
     settings: Settings
+    files: tuple[str, ...]  # beside this report, made with it
     timings_s: dict[str, float]
 
     @property
@@ -111,104 +135,3 @@ class Report(_Part):
     def to_json(self) -> str:
         """The text of `report.json`."""
         return self.model_dump_json(indent=2) + "\n"
-
-
-def operating_point(models: Mapping[str, ModelCard], fp_per_scan: float | None) -> OperatingPoint | None:
-    """The one of the classifier's card for so many false positives a scan, `FP_PER_SCAN` if None.
-
-    None where that card has no calibration and none is asked for. Raises LunaError for one that is not there.
-    """
-    card = models.get(CLASSIFIER)
-    if card is None or card.calibration is None:
-        if fp_per_scan is None:
-            return None
-        raise LunaError(
-            f"--operating-point {rate_text(fp_per_scan)}: the classifier's card has no calibration; wanted "
-            "one that luna calibrate has found operating points for"
-        )
-    rate, points = FP_PER_SCAN if fp_per_scan is None else fp_per_scan, card.calibration.operating_points
-    if found := [point for point in points if point.fp_per_scan == rate]:
-        return found[0]
-    there = ", ".join(rate_text(point.fp_per_scan) for point in points) or "none"
-    if fp_per_scan is None:
-        raise LunaError(
-            f"the classifier's card has no operating point for {rate_text(rate)} FP/scan; wanted "
-            f"--operating-point with one of {there}"
-        )
-    raise LunaError(
-        f"--operating-point {rate_text(rate)}: not in the classifier's card; wanted one of {there}"
-    )
-
-
-def build_report(
-    diagnosis: Diagnosis, ct: CtVolume, path: Path, point: OperatingPoint | None = None
-) -> Report:
-    """Report a diagnosis of the CT that was read from `path`.
-
-    point: findings are the detections from its probability on; from `FINDING_THRESHOLD` on if None.
-    """
-    finding_threshold = FINDING_THRESHOLD if point is None else point.probability
-    is_judged = all(d.malignancy_probability is not None for d in diagnosis.detections)
-    found = [d for d in diagnosis.detections if d.probability >= finding_threshold]
-    others = [d for d in diagnosis.detections if d.probability < finding_threshold]
-    proposal = diagnosis.proposal
-    return Report(
-        scan=_scan(ct, path),
-        findings=tuple(_finding(rank, d, ct) for rank, d in enumerate(found, start=1)),
-        rejected=tuple(_rejected(d, finding_threshold, point) for d in others),
-        warnings=(*diagnosis.warnings, *(() if is_judged else (NOT_JUDGED,))),
-        models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
-        settings=Settings(
-            finding_threshold=finding_threshold,
-            operating_point=point,
-            proposal_threshold=proposal.threshold,
-            mask_threshold=proposal.mask_threshold,
-            max_candidates=proposal.max_candidates,
-        ),
-        timings_s={stage: round(seconds, 3) for stage, seconds in diagnosis.timings_s.items()},
-    )
-
-
-def _scan(ct: CtVolume, path: Path) -> Scan:
-    n_slices, n_rows, n_cols = ct.hu.shape
-    x_row, y_row, z_row = ct.geometry.direction
-    return Scan(
-        name=path.resolve().name,
-        series_uid=ct.series_uid,
-        shape_irc=(n_slices, n_rows, n_cols),
-        spacing_xyz_mm=_point(ct.geometry.spacing_xyz),
-        origin_xyz_mm=_point(ct.geometry.origin_xyz),
-        direction=(_point(x_row), _point(y_row), _point(z_row)),
-    )
-
-
-def _finding(rank: int, detection: Detection, ct: CtVolume) -> Finding:
-    voxel_irc = _point(ct.geometry.to_irc(detection.center_xyz))
-    return Finding(
-        id=f"F{rank}",
-        rank=rank,
-        center_lps_mm=detection.center_xyz,
-        voxel_irc=voxel_irc,
-        slice_index=round(voxel_irc[0]),
-        diameter_mm=detection.diameter_mm,
-        volume_mm3=detection.volume_mm3,
-        nodule_probability=detection.probability,
-        segmentation_probability=detection.segmentation_probability,
-        classifier_probability=detection.classifier_probability,
-        malignancy_probability=detection.malignancy_probability,
-    )
-
-
-def _rejected(detection: Detection, finding_threshold: float, point: OperatingPoint | None) -> Rejected:
-    where = f", the operating point of {false_positives_text(point.fp_per_scan)}" if point else ""
-    return Rejected(
-        center_lps_mm=detection.center_xyz,
-        diameter_mm=detection.diameter_mm,
-        nodule_probability=detection.probability,
-        reason=f"nodule probability is below {finding_threshold:g}{where}",
-    )
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    a, b, c = values.tolist()
-    return a, b, c

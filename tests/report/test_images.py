@@ -1,17 +1,12 @@
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 
-from p2ch_luna.findings import Detection
 from p2ch_luna.geometry import CtVolume, ImageGeometry
-from p2ch_luna.inference.detector import Diagnosis
-from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.report.axial import SIDE_MM, axial_picture
 from p2ch_luna.report.images import write_montage
-from p2ch_luna.report.schema import Report, build_report
-
-UPSIDE_DOWN = np.diag([1.0, -1.0, -1.0])
+from p2ch_luna.report.key_images import write_key_images
+from support.findings import FLIPPED, finding, hand_report, pixels
 
 
 def scan(direction: np.ndarray) -> CtVolume:
@@ -23,13 +18,18 @@ def scan(direction: np.ndarray) -> CtVolume:
     return CtVolume("1.2.3", hu, geometry)
 
 
-def report_of(ct: CtVolume, *centers: tuple[float, float, float]) -> Report:
-    found = [Detection("1.2.3", xyz, 0.9, 6.0, 113.0, 0.9, 0.9, 0.5) for xyz in centers]
-    return build_report(Diagnosis("1.2.3", found, [], {}, ProposalSettings(), {}), ct, Path("scan.mha"))
+def montage_size(folder: Path, findings: int) -> tuple[int, int]:
+    """Width and height of the picture of so many findings."""
+    ct = scan(np.eye(3))
+    report = hand_report(ct, [finding(ct, (3.0, -2.0, 5.0), rank) for rank in range(1, findings + 1)])
+    write_key_images(folder, ct, report.findings, np.zeros(ct.hu.shape, np.uint8))
+    write_montage(folder / "m.png", report, folder)
+    height, width, _ = pixels(folder / "m.png").shape
+    return width, height
 
 
 def test_left_is_to_the_right_and_the_back_is_down_in_any_orientation() -> None:
-    for direction in (np.eye(3), UPSIDE_DOWN):
+    for direction in (np.eye(3), FLIPPED):
         ct = scan(direction)
         picture = axial_picture(ct, (3.0, -2.0, 5.0))
         row, column = np.unravel_index(picture.argmax(), picture.shape)
@@ -43,20 +43,38 @@ def test_a_smaller_picture_of_finer_pixels_shows_the_same_place() -> None:
     np.testing.assert_allclose(bright.mean(axis=0) + 0.5, [40 + 2 * 6, 40 + 2 * 10], atol=0.6)
 
 
-def test_the_montage_is_a_picture_with_a_row_for_each_four_findings(tmp_path: Path) -> None:
+def test_the_montage_has_a_row_for_each_four_findings(tmp_path: Path) -> None:
+    (one_wide, one_high), (five_wide, five_high) = (montage_size(tmp_path, n) for n in (1, 5))
+    assert (one_wide, five_wide) == (400 + 2 * 12, 4 * 400 + 5 * 12)
+    assert five_high - one_high == 400 + 12 + 48
+
+
+def test_the_montage_shows_the_first_twelve(tmp_path: Path) -> None:
+    assert montage_size(tmp_path, 13) == montage_size(tmp_path, 12)
+
+
+def test_the_montage_shows_the_key_image(tmp_path: Path) -> None:
+    montage_size(tmp_path, 1)
+    key_image = pixels(tmp_path / "F1-axial.png")
+    shown = pixels(tmp_path / "m.png")[56 + 48 :, 12:]
+    assert (shown[:400, :400] == key_image).all()
+
+
+def test_a_name_too_long_for_the_montage_is_cut(tmp_path: Path) -> None:
     ct = scan(np.eye(3))
-    sizes = []
-    for count in (1, 5):
-        write_montage(tmp_path / "m.png", ct, report_of(ct, *[(3.0 + k, -2.0, 5.0) for k in range(count)]))
-        sizes.append(sitk.ReadImage(str(tmp_path / "m.png")).GetSize())
-    assert sizes[1][0] > 1.8 * sizes[0][0]
-    assert sizes[1][1] > 1.5 * sizes[0][1]
+    sheets = []
+    for letters in (200, 300):
+        report = hand_report(ct)
+        named = report.scan.model_copy(update={"name": letters * "n"})
+        write_montage(tmp_path / "m.png", report.model_copy(update={"scan": named}), tmp_path)
+        sheets.append(pixels(tmp_path / "m.png"))
+    assert (sheets[0] == sheets[1]).all()
+    assert (sheets[0][:, -12:] == 255).all()
 
 
 def test_no_finding_is_a_picture_too(tmp_path: Path) -> None:
-    ct = scan(np.eye(3))
-    write_montage(tmp_path / "m.png", ct, report_of(ct))
-    assert (tmp_path / "m.png").stat().st_size > 1000
+    width, height = montage_size(tmp_path, 0)
+    assert (width, height) == (400 + 2 * 12, 56 + 48)
 
 
 def test_a_finding_at_the_border_keeps_its_place_in_the_middle() -> None:
