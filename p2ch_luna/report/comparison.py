@@ -1,0 +1,98 @@
+"""The comparison of two scans of a patient: a versioned schema. Positions are LPS mm, lengths mm."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from p2ch_luna import __version__
+from p2ch_luna.findings import Point
+from p2ch_luna.report import RESEARCH_ONLY
+from p2ch_luna.report.schema import Side, Texture, Third
+
+SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
+Status = Literal["matched", "new", "vanished", "not covered"]  # the last: outside of the other scan
+Verdict = Literal["growing", "larger", "stable", "smaller"]
+
+
+class _Part(BaseModel):
+    """A part of the comparison: never changed, nothing in it that the schema does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ComparedScan(_Part):
+    """One of the two scans."""
+
+    name: str
+    series_uid: str
+    findings: int
+
+
+class Sight(_Part):
+    """A nodule as one of the scans shows it: what its report says."""
+
+    id: str
+    center_lps_mm: Point
+    slice_number: int
+    side: Side | None
+    third: Third | None
+    mean_diameter_mm: float
+    volume_mm3: float
+    solid_mm: float
+    texture: Texture
+    nodule_probability: float
+
+
+class Growth(_Part):
+    """What has changed from the earlier scan to the later, in mm or mm^3 and in per cent."""
+
+    diameter_mm: float  # of the mean diameter
+    diameter_percent: float
+    volume_mm3: float
+    volume_percent: float
+    doubling_days: float | None  # of the volume; None: not grown, or the time between is not known
+    verdict: Verdict  # by `Comparison.rules`
+
+
+class Compared(_Part):
+    """A nodule of either scan."""
+
+    status: Status
+    prior: Sight | None
+    current: Sight | None
+    expected_lps_mm: Point  # in the later scan, where the earlier place should be; in the earlier one if new
+    distance_mm: float | None  # from there to where it is
+    growth: Growth | None  # of matched ones
+    remark: str  # such as that the other scan shows something there that is no finding; "" if there is none
+
+
+class Registration(_Part):
+    """How the lungs of the earlier scan were laid over those of the later: `rotation @ xyz + shift`."""
+
+    rotation: tuple[Point, Point, Point]  # rows
+    shift_lps_mm: Point
+    turned_degrees: float  # about one axis, in all
+    overlap: float  # Dice of the lungs, where both scans show them
+    correlation: float  # of HU there
+    surface_mm: float | None  # median distance between the lungs' surfaces; None: no surface is in both
+
+
+class Comparison(_Part):
+    """All that is known of what changed."""
+
+    schema_version: str = SCHEMA_VERSION
+    software: str = f"p2ch-luna {__version__}"
+    statement: str = RESEARCH_ONLY
+    prior: ComparedScan
+    current: ComparedScan
+    days: int | None  # from the earlier scan to the later; None: not known
+    registration: Registration
+    nodules: tuple[Compared, ...]  # matched ones by their growth, new ones, vanished ones, those not covered
+    rules: tuple[str, ...]  # what decides on pairs and verdicts
+    warnings: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """The text of `comparison.json`."""
+        return self.model_dump_json(indent=2) + "\n"
