@@ -24,7 +24,10 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
     ("errors", ""),  # "" is the package itself: its version
 )
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}
-BESIDE = {("io", "lungs")}  # io/scan_cache.py keeps prepared scans
+BESIDE = {
+    ("io", "lungs"),  # io/scan_cache.py keeps prepared scans
+    ("", "report"),  # `from p2ch_luna import diagnose`, imported when it is asked for
+}
 MAY_IMPORT_CONFIG = ("config", "cli", "training/fit.py", "training/checks.py")
 LIGHT = (
     "p2ch_luna",

@@ -13,13 +13,15 @@ from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
 
 COMMANDS = {  # name: (where it is, what it does in one line), in the order of `luna --help`
-    "diagnose": ("p2ch_luna.cli.diagnose:diagnose", "Find nodules in one CT."),
+    "diagnose": ("p2ch_luna.cli.diagnose:diagnose", "Find and measure nodules in CT, one scan or many."),
+    "compare": ("p2ch_luna.cli.compare:compare", "Say what has grown since an earlier scan."),
     "demo": ("p2ch_luna.cli.demo:demo", "Make a phantom chest CT and find its nodules."),
     "example": ("p2ch_luna.cli.example:example", "Fetch a real, complete LUNA16 scan."),
     "phantom": ("p2ch_luna.cli.phantom:phantom", "Write a synthetic chest CT with known nodules."),
     "implant": ("p2ch_luna.cli.implant:implant", "Blend real nodules into a CT of your own."),
     "prepare": ("p2ch_luna.cli.prepare:prepare", "Prepare scans for training, once: LUNA16 or your own."),
     "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
+    "schema": ("p2ch_luna.cli.schema:schema", "Print the JSON Schema of report.json."),
     "card": ("p2ch_luna.cli.card:card", "Say what a model is, how good it is and where it fails."),
     "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),

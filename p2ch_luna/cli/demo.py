@@ -42,27 +42,27 @@ def demo(output: Path, seed: int, nodules: int, device: str, threads: int | None
     """
     import numpy as np
 
-    from p2ch_luna.cli.diagnose import run_diagnosis
     from p2ch_luna.datasets.phantom import make_phantom
     from p2ch_luna.files import replacing
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.io import write_ct, write_mask, write_nodules
-    from p2ch_luna.report.schema import operating_point
+    from p2ch_luna.report.diagnose import diagnose
 
     use_threads(threads)
-    scan = output / "phantom.mhd"
+    truth = output / "phantom"  # apart: what is found has files of the same names
+    scan = truth / "phantom.mhd"
     with progress() as stages:
-        with replacing(output / "annotations.csv") as table:  # opened first: a phantom takes long
+        with replacing(truth / "annotations.csv") as table:  # opened first: a phantom takes long
             stages.stage("networks")
             detector = NoduleDetector.load(device=pick_device(device))
             stages.stage("making a phantom")
             phantom = make_phantom(np.random.default_rng(seed), n_nodules=nodules)
             write_ct(scan, phantom.ct)
             write_nodules(table, phantom.truth)
-            write_mask(output / "nodules.nii.gz", phantom.nodule_labels, phantom.ct.geometry)
-        report = run_diagnosis(lambda: detector, scan, output, stages, operating_point(detector.models, None))
+            write_mask(truth / "nodules.nii.gz", phantom.nodule_labels, phantom.ct.geometry)
+        report = diagnose(scan, output, detector=detector, progress=stages)
     click.echo(_as_text(phantom.nodules, report.findings))
-    click.echo(f"The scan: {scan}. Its findings: {output / 'report.json'}, {output / 'detections.csv'}")
+    click.echo(f"The scan: {scan}. Look at: {output / 'report.html'}")
     click.echo(report.statement)
 
 

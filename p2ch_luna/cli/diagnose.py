@@ -5,12 +5,11 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from p2ch_luna.cli._common import (
-    Stages,
     device_option,
     echo_json,
     json_option,
@@ -20,23 +19,25 @@ from p2ch_luna.cli._common import (
     threads_option,
     use_threads,
 )
-from p2ch_luna.report.rates import false_positives_text
+from p2ch_luna.cli._many import diagnose_all, scans_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from p2ch_luna.inference import NoduleDetector
+    from p2ch_luna.inference.runtime import Runtime
     from p2ch_luna.models.checkpoint import OperatingPoint
-    from p2ch_luna.report.schema import Finding, Report
-
-MAX_MARKS = 100  # of a scan: LUNA16's score looks at no more
+    from p2ch_luna.report.many import EngineName
+    from p2ch_luna.report.outputs import Wanted
 
 weights_type = click.Path(path_type=Path)
 
 
 @click.command()
 @click.argument("scan", type=click.Path(path_type=Path))
-@output_option(help="Folder for detections.csv, report.json, findings.png; made if it is not there.")
+@output_option(help="Folder for the report and all that belongs to it; made if it is not there.")
+@click.option("--series", "series_uid", metavar="UID", help="The DICOM series to read; luna info lists them.")
+@click.option("--no-html", is_flag=True, help="Neither report.html nor pictures.")
 @click.option(
     "--segmentation",
     type=weights_type,
@@ -56,39 +57,142 @@ weights_type = click.Path(path_type=Path)
     help="Findings are what brings so many false positives a scan, 1/8, 1/4, 1/2, 1, 2, 4 or 8, by the "
     "classifier's card; 1 if left out.",
 )
+@click.option("--search-anyway", is_flag=True, help="Search also where no lungs are found: the whole body.")
+@click.option(
+    "--workers", type=click.IntRange(1), help="Processes for a folder of scans; what fits here if left out."
+)
+@click.option(
+    "--engine",
+    type=click.Choice(["plain", "ray"]),
+    default="plain",
+    show_default=True,
+    help="What shares out many scans: processes here, or a Ray cluster (the dist extra; RAY_ADDRESS).",
+)
+@click.option("--again", is_flag=True, help="Diagnose also scans that are done already.")
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "openvino"]),
+    default="torch",
+    show_default=True,
+    help="What computes the networks; openvino (its extra) is for CPUs.",
+)
 @device_option
 @threads_option
 @json_option
 def diagnose(
     scan: Path,
     output: Path,
+    series_uid: str | None,
+    no_html: bool,
     segmentation: Path | None,
     classifier: Path | None,
     malignancy: Path | None,
     fp_per_scan: float | None,
+    search_anyway: bool,
+    workers: int | None,
+    engine: EngineName,
+    again: bool,
+    runtime: Runtime,
     device: str,
     threads: int | None,
     as_json: bool,
-) -> None:
-    """Find nodules in one CT: SCAN is a .mhd, .mha, NIfTI or NRRD file, or a folder of one DICOM series.
+) -> int:
+    """Find and measure nodules in a CT, or in each CT of a folder.
 
-    detections.csv holds all scored places in LUNA16's submission columns, report.json the findings,
-    findings.png a picture of the first 12. Suspicion is that of radiologists, not pathology.
-    Positions are LPS mm. Research use only; not a medical device.
+    SCAN is a .mhd, .mha, NIfTI or NRRD file, a folder of DICOM, a zip of either, or a folder of scans. OUTPUT
+    gets report.html to look at (offline, in any browser), report.json, detections.csv in LUNA16's columns,
+    nodules.nii.gz, key images; of DICOM also SEG and SR. Many scans get a folder each, and summary.csv; run
+    again it goes on where it was stopped. Suspicion is that of radiologists, not pathology. Positions are LPS
+    mm. Research use only; not a medical device.
+
+    \b
+    luna diagnose CT.mha -o out
+    luna diagnose dicom-folder -o out --operating-point 1/4
+    luna diagnose study.zip -o out --series 1.2.840.113619.2.55.3
+    luna diagnose folder-of-scans -o out --workers 2
     """
-    with progress() as stages:
-        from p2ch_luna.inference import NoduleDetector
-        from p2ch_luna.models.checkpoint import weights_at
+    use_threads(threads)
+    networks = _Networks(segmentation, classifier, malignancy, device, runtime, search_anyway)
+    load, weights = networks.loading()
+    wanted = _wanted(no_html)
+    point = _point(weights[1], fp_per_scan)  # told before anything is read
+    scans = scans_in(scan, output)
+    if len(scans) == 1 or series_uid:
+        return _diagnose_one(load, scan, output, series_uid, point, wanted, as_json=as_json)
+    from p2ch_luna.report.many_job import DetectorJob
 
-        use_threads(threads)
-        target = pick_device(device)
-        proposer, judge, own = (path and weights_at(path) for path in (segmentation, classifier, malignancy))
-        load = partial(NoduleDetector.load, proposer, judge, target, own)
-        report = run_diagnosis(load, scan, output, stages, _point(judge, fp_per_scan))
+    read = tuple(path for path in weights if path.is_file())  # a network of malignancy need not be bundled
+    job = DetectorJob(load, read, networks.settings, fp_per_scan, wanted)
+    return diagnose_all(scans, output, job, engine=engine, workers=workers, again=again, as_json=as_json)
+
+
+class _Networks(NamedTuple):
+    """Which networks, and what computes them; None: the bundled one."""
+
+    segmentation: Path | None
+    classifier: Path | None
+    malignancy: Path | None
+    device: str
+    runtime: Runtime
+    search_anyway: bool
+
+    @property
+    def settings(self) -> str:
+        """All that decides on the results but the weights, in words."""
+        return f"{self.runtime} {'searching anyway' if self.search_anyway else ''}"
+
+    def loading(self) -> tuple[Callable[[], NoduleDetector], tuple[Path, ...]]:
+        """What reads the weights, and their files. Raises LunaError where one is not there."""
+        from p2ch_luna.inference.runtime import check_runtime
+        from p2ch_luna.models.checkpoint import bundled, weights_at
+
+        device = pick_device(self.device)
+        check_runtime(self.runtime, device)
+        files = (
+            weights_at(self.segmentation) if self.segmentation else bundled("segmentation"),
+            weights_at(self.classifier) if self.classifier else bundled("nodule"),
+            weights_at(self.malignancy) if self.malignancy else bundled("malignancy"),
+        )
+        return partial(_load, files, device.type, self.runtime, self.search_anyway), files
+
+
+def _load(files: tuple[Path, ...], device: str, runtime: Runtime, search_anyway: bool) -> NoduleDetector:
+    """In a process of its own too."""
+    from dataclasses import replace
+
+    from p2ch_luna.inference import NoduleDetector
+
+    segmentation, classifier, malignancy = files
+    detector = NoduleDetector.load(segmentation, classifier, device, malignancy, runtime=runtime)
+    return replace(detector, search_without_lungs=True) if search_anyway else detector
+
+
+def _wanted(no_html: bool) -> Wanted:
+    from p2ch_luna.report.outputs import Wanted
+
+    return Wanted(page=not no_html)
+
+
+def _diagnose_one(
+    load: Callable[[], NoduleDetector],
+    scan: Path,
+    output: Path,
+    series_uid: str | None,
+    point: OperatingPoint | None,
+    wanted: Wanted,
+    *,
+    as_json: bool,
+) -> int:
+    from p2ch_luna.cli._findings import as_text
+    from p2ch_luna.report.diagnose import run
+
+    with progress() as stages:
+        report = run(load, scan, output, series_uid=series_uid, point=point, wanted=wanted, progress=stages)
     if as_json:
         echo_json(report.model_dump(mode="json"))
     else:
-        click.echo(_as_text(report, output))
+        click.echo(as_text(report, output))
+    return 0
 
 
 def _rate(text: str | None) -> float | None:
@@ -101,96 +205,10 @@ def _rate(text: str | None) -> float | None:
         raise click.BadParameter(f"{text!r} is no number; wanted one such as 1/8 or 4") from error
 
 
-def _point(classifier: Path | None, fp_per_scan: float | None) -> OperatingPoint | None:
-    """What `report.schema.operating_point` finds in the card of a classifier, with the same errors."""
+def _point(classifier: Path, fp_per_scan: float | None) -> OperatingPoint | None:
+    """What `threshold.operating_point` finds in the card of a classifier, with the same errors."""
     from p2ch_luna.inference.detector import CLASSIFIER
-    from p2ch_luna.models.checkpoint import bundled, load_card
-    from p2ch_luna.report.schema import operating_point
+    from p2ch_luna.models.checkpoint import load_card
+    from p2ch_luna.report.threshold import operating_point
 
-    return operating_point({CLASSIFIER: load_card(classifier or bundled("nodule"))}, fp_per_scan)
-
-
-def run_diagnosis(
-    load: Callable[[], NoduleDetector],
-    scan: Path,
-    output: Path,
-    stages: Stages,
-    point: OperatingPoint | None,
-) -> Report:
-    """Read, diagnose and write the files.
-
-    point: from where on there are findings, as `report.schema.build_report` takes it.
-    Raises LunaError for a scan that cannot be read, then for files that cannot be written, and only then
-    does `load` read the weights.
-    """
-    import time
-    from dataclasses import replace
-
-    from p2ch_luna.files import replacing
-    from p2ch_luna.io import read_ct, write_detections
-    from p2ch_luna.report.images import write_montage
-    from p2ch_luna.report.schema import build_report
-
-    stages.stage("reading")
-    start = time.perf_counter()
-    ct = read_ct(scan)
-    reading = time.perf_counter() - start
-    with (
-        replacing(output / "detections.csv") as table,
-        replacing(output / "findings.png") as picture,
-        replacing(output / "report.json") as text,
-    ):
-        stages.stage("networks")
-        diagnosis = load()(ct, stages)
-        diagnosis = replace(diagnosis, timings_s={"reading": reading, **diagnosis.timings_s})
-        report = build_report(diagnosis, ct, scan, point)
-        write_detections(table, diagnosis.detections[:MAX_MARKS])
-        text.write_text(report.to_json(), encoding="utf-8")
-        stages.stage("pictures")
-        write_montage(picture, ct, report)
-    return report
-
-
-def _as_text(report: Report, output: Path) -> str:
-    """The findings as a table for a person."""
-    lines = [f"{report.scan.name}: {report.count}, {len(report.rejected)} places rejected"]
-    if report.findings:
-        lines.append("  rank  probability   suspicion  diameter mm    x (L)    y (P)    z (S)  slice")
-    for finding in report.findings:
-        x, y, z = finding.center_lps_mm
-        lines.append(
-            f"{finding.rank:6d}{finding.nodule_probability:13.2g}{_suspicion(finding):>12}"
-            f"{finding.diameter_mm:13.1f}{x:9.1f}{y:9.1f}{z:9.1f}{finding.slice_index:7d}"
-        )
-    lines.append(_threshold(report))
-    if any(finding.malignancy_probability is not None for finding in report.findings):
-        lines.append(f"suspicion of malignancy: {report.malignancy_is}")
-    lines += [f"warning: {warning}" for warning in report.warnings]
-    seconds = sum(report.timings_s.values())
-    lines.append(f"{seconds:.1f} s; written: {output}/detections.csv, report.json, findings.png")
-    lines.append(report.statement)
-    return "\n".join(lines)
-
-
-def _suspicion(finding: Finding) -> str:
-    said = finding.malignancy_probability
-    return "not judged" if said is None else f"{said:.2f}"
-
-
-def _threshold(report: Report) -> str:
-    """From which probability on there are findings, and why."""
-    point = report.settings.operating_point
-    told = f"findings: from probability {report.settings.finding_threshold:.3g} on"
-    if point is None:
-        return f"{told}; the classifier is not calibrated"
-    return (
-        f"{told}, which brought {false_positives_text(point.fp_per_scan)} and found "
-        f"{point.sensitivity:.0%} where it was calibrated{_chests(report)}"
-    )
-
-
-def _chests(report: Report) -> str:
-    """In how many chests it was calibrated, where its card says so."""
-    calibrations = (model.card.calibration for model in report.models)
-    hosts = max((calibration.hosts for calibration in calibrations if calibration), default=0)
-    return f", in {hosts} chest" + ("s" if hosts > 1 else "") if hosts else ""
+    return operating_point({CLASSIFIER: load_card(classifier)}, fp_per_scan)

@@ -12,45 +12,20 @@ import torch
 
 from p2ch_luna.cli import main
 from p2ch_luna.errors import LunaError
-from p2ch_luna.findings import Detection
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference import Diagnosis, NoduleDetector
 from p2ch_luna.inference.detector import Progress
-from p2ch_luna.inference.propose import ProposalSettings
-from p2ch_luna.io import read_detections, write_ct
+from p2ch_luna.io import read_ct, read_detections, write_ct, write_series
 from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint, bundled, save_model
 from p2ch_luna.models.classifier import NoduleClassifier
 from p2ch_luna.models.unet import SegmentationUNet
 from p2ch_luna.report.schema import Report
+from support.diagnosed import FixedDetector, names
 
 N_FOUND = 120  # of them 25 are findings
 UNCALIBRATED = ModelCard(
     builder="nodule_classifier", arguments={}, config={}, data=[], split={}, metrics={}, software=""
 )
-
-
-class FixedDetector:
-    """Has the same answer for every CT; counts its calls."""
-
-    calls = 0
-
-    def __init__(self) -> None:
-        self.models: dict[str, ModelCard] = {}
-        self.malignancy_probability: float | None = 0.25
-
-    def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
-        self.calls += 1
-        progress.stage("looking", 1)
-        detections = [
-            Detection(
-                ct.series_uid, (k + 0.1, -20.5, 30.25), 1 - k / N_FOUND, 6.0, 113.0, 0.9, 0.8,
-                self.malignancy_probability,
-            )
-            for k in range(N_FOUND)
-        ]  # fmt: skip
-        return Diagnosis(
-            ct.series_uid, detections, ["no lungs found"], {"looking": 1.5}, ProposalSettings(), self.models
-        )
 
 
 @pytest.fixture
@@ -65,20 +40,20 @@ def scan(tmp_path: Path) -> Path:
 @pytest.fixture
 def detector(monkeypatch: pytest.MonkeyPatch) -> FixedDetector:
     """Its classifier's card is read before it is loaded."""
-    fixed = FixedDetector()
+    fixed = FixedDetector(N_FOUND)
     fixed.models = {"classifier": UNCALIBRATED}
-    monkeypatch.setattr(NoduleDetector, "load", lambda *_: fixed)
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_, **__: fixed)
     monkeypatch.setattr("p2ch_luna.models.checkpoint.load_card", lambda _: fixed.models["classifier"])
     return fixed
 
 
 @pytest.fixture
 def luna(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs `luna diagnose` with arguments: exit code, stdout, stderr."""
+    """Runs `luna diagnose` with arguments, without pages if not asked for: exit code, stdout, stderr."""
 
-    def run(*args: object) -> tuple[int, str, str]:
+    def run(*args: object, html: bool = False) -> tuple[int, str, str]:
         with pytest.raises(SystemExit) as end:
-            main(["diagnose", *map(str, args)])
+            main(["diagnose", *map(str, args), *([] if html else ["--no-html"])])
         captured = capsys.readouterr()
         return end.value.code, captured.out, captured.err  # type: ignore[return-value]
 
@@ -93,7 +68,7 @@ def test_the_table_has_luna16_columns(luna: Luna, scan: Path, tmp_path: Path) ->
     luna(scan, "-o", tmp_path / "out")
     lines = (tmp_path / "out" / "detections.csv").read_text().splitlines()
     assert lines[0] == "seriesuid,coordX,coordY,coordZ,probability"
-    assert lines[1].split(",")[1:] == ["0.1", "-20.5", "30.25", "1.0"]
+    assert lines[1].split(",")[1:] == ["15.0", "15.0", "30.0", "1.0"]
 
 
 @pytest.mark.usefixtures("detector")
@@ -115,24 +90,25 @@ def test_the_report_holds_findings_and_warning(luna: Luna, scan: Path, tmp_path:
     luna(scan, "-o", tmp_path / "out")
     report = Report.model_validate_json((tmp_path / "out" / "report.json").read_bytes())
     assert len(report.findings) == 25
-    assert report.warnings == ("no lungs found",)
-    assert list(report.timings_s) == ["reading", "looking"]
+    assert report.warnings == ("the lungs are cut off",)
+    assert report.scan.name == "scan.mha"
 
 
 @pytest.mark.usefixtures("detector")
 def test_a_person_reads_a_table(luna: Luna, scan: Path, tmp_path: Path) -> None:
     code, out, _ = luna(scan, "-o", tmp_path / "out")
     assert code == 0
-    assert out.splitlines()[2].split() == ["1", "1", "0.25", "6.0", "0.1", "-20.5", "30.2", "15"]
-    assert "warning: no lungs found" in out
+    row = next(line for line in out.splitlines() if line.split()[:1] == ["F1"]).split()
+    assert (row[1], row[-4:]) == ("16", ["1", "0.25", row[-2], "2"])
+    assert "warning: the lungs are cut off" in out
     assert out.endswith("Research use only; not a medical device.\n")
 
 
 @pytest.mark.usefixtures("detector")
 def test_suspicion_has_a_column_and_is_explained(luna: Luna, scan: Path, tmp_path: Path) -> None:
     _, out, _ = luna(scan, "-o", tmp_path / "out")
-    assert out.splitlines()[1].split()[:3] == ["rank", "probability", "suspicion"]
-    assert "suspicion of malignancy: radiologist suspicion, not pathology" in out.splitlines()
+    assert {"probability", "suspicion", "by", "size"} <= set(out.splitlines()[1].split())
+    assert "suspicion of malignancy: radiologist suspicion, not pathology" in out
 
 
 def test_suspicion_that_nobody_has_is_not_shown(
@@ -140,7 +116,7 @@ def test_suspicion_that_nobody_has_is_not_shown(
 ) -> None:
     detector.malignancy_probability = None
     _, out, _ = luna(scan, "-o", tmp_path / "out")
-    assert out.splitlines()[2].split()[:5] == ["1", "1", "not", "judged", "6.0"]
+    assert "not judged" in next(line for line in out.splitlines() if line.split()[:1] == ["F1"])
     assert "suspicion of malignancy:" not in out
     assert "warning: malignancy is not judged" in out
 
@@ -209,6 +185,29 @@ def test_a_rate_that_is_no_number_is_wrong_usage(luna: Luna, scan: Path, tmp_pat
 
 
 @pytest.mark.usefixtures("detector")
+def test_without_html_there_are_no_pictures(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, _ = luna(scan, "-o", tmp_path / "out")
+    assert names(tmp_path / "out") == ["detections.csv", "nodules.nii.gz", "report.json"]
+    assert "report.html" not in out
+
+
+@pytest.mark.usefixtures("detector")
+def test_the_page_to_look_at_is_named(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    _, out, _ = luna(scan, "-o", tmp_path / "out", html=True)
+    assert f"look at: {tmp_path / 'out' / 'report.html'}" in out.splitlines()
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_series_that_is_not_there_is_told(luna: Luna, scan: Path, tmp_path: Path) -> None:
+    ct = read_ct(scan)
+    write_series(tmp_path / "dicom", ct)
+    code, _, err = luna(tmp_path / "dicom", "-o", tmp_path / "out", "--series", "1.2.99")
+    assert code == 1
+    assert "1.2.99" in err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.usefixtures("detector")
 def test_progress_goes_to_stderr(luna: Luna, scan: Path, tmp_path: Path) -> None:
     _, out, err = luna(scan, "-o", tmp_path / "out")
     assert "looking" in err
@@ -229,7 +228,7 @@ def test_an_output_that_cannot_be_written_is_told_first(
     (tmp_path / "file").write_text("in the way")
     code, _, err = luna(scan, "-o", tmp_path / "file")
     assert (code, detector.calls) == (1, 0)
-    assert "cannot be written" in err.splitlines()[-1]
+    assert "file: is a file; expected the name of a folder" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize("stage", ["segmentation", "classifier", "malignancy"])
@@ -255,17 +254,17 @@ def test_an_output_that_cannot_be_written_is_told_before_damaged_weights(
     (tmp_path / "damaged.safetensors").touch()
     code, _, err = luna(scan, "-o", tmp_path / "file", "--segmentation", tmp_path / "damaged.safetensors")
     assert code == 1
-    assert "cannot be written" in err.splitlines()[-1]
+    assert "file: is a file; expected the name of a folder" in err.splitlines()[-1]
 
 
 def test_a_failure_leaves_the_old_results(
     luna: Luna, scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Failing(FixedDetector):
-        def __call__(self, ct: CtVolume, progress: Progress) -> Diagnosis:
+        def __call__(self, ct: CtVolume, progress: Progress | None = None) -> Diagnosis:
             raise LunaError("scan: no")
 
-    monkeypatch.setattr(NoduleDetector, "load", lambda *_: Failing())
+    monkeypatch.setattr(NoduleDetector, "load", lambda *_, **__: Failing())
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "report.json").write_text("old")
     code, _, _ = luna(scan, "-o", tmp_path / "out")

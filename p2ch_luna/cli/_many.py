@@ -1,0 +1,57 @@
+"""`luna diagnose` of a folder with more than one scan."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from p2ch_luna.cli._common import echo_json, progress
+from p2ch_luna.errors import LunaError
+
+if TYPE_CHECKING:
+    from p2ch_luna.io.find_scans import FoundScan
+    from p2ch_luna.report.many import EngineName
+    from p2ch_luna.report.many_summary import Row
+    from p2ch_luna.report.many_work import Job
+
+
+def scans_in(path: Path, output: Path) -> list[FoundScan]:
+    """What lies at a path; one with the path itself where there is nothing, or the study of one patient."""
+    from p2ch_luna.io.find_scans import FoundScan, find_scans
+
+    if not path.exists():
+        raise LunaError(f"{path}: not there; expected a CT file, a folder or a zip")
+    return find_scans(path, besides=output) or [FoundScan(path.name, path)]
+
+
+def diagnose_all(
+    scans: Sequence[FoundScan],
+    output: Path,
+    job: Job,
+    *,
+    engine: EngineName,
+    workers: int | None,
+    again: bool,
+    as_json: bool,
+) -> int:
+    """Diagnose them into a folder each, tell how it goes and what came of it; the exit code."""
+    from p2ch_luna.report.many import diagnose_many
+
+    with progress() as stages:
+        stages.stage(f"diagnosing {len(scans)} scans", len(scans))
+
+        def hear(_row: Row, line: str) -> None:
+            if not sys.stderr.isatty():
+                click.echo(line, err=True)
+            stages.advance()
+
+        done = diagnose_many(scans, output, job, engine=engine, workers=workers, again=again, hear=hear)
+    if as_json:
+        echo_json([vars(row) for row in done.rows])
+    else:
+        click.echo(done.text)
+    return 1 if done.n_failed else 0

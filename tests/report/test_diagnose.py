@@ -1,0 +1,181 @@
+"""From a scan on disk to its report and its folder: in Python as by the command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import pytest
+
+import p2ch_luna
+from p2ch_luna.errors import LunaError
+from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.inference import NoduleDetector
+from p2ch_luna.io import read_ct, read_detections, read_mask, write_ct, write_series
+from p2ch_luna.report.diagnose import diagnose, run
+from p2ch_luna.report.outputs import Wanted
+from p2ch_luna.report.schema import Report
+from support.diagnosed import FixedDetector, names
+
+NO_PAGE = Wanted(page=False)
+DETECTOR = cast(NoduleDetector, FixedDetector())
+
+
+@pytest.fixture
+def chest() -> CtVolume:
+    """A block of tissue in air; three different sides."""
+    hu = np.full((30, 32, 34), -1000, np.int16)
+    hu[5:15, 8:22, 9:31] = 20
+    return CtVolume("scan", hu, ImageGeometry.axial((1.0, 1.0, 2.0), (10.0, 20.0, -30.0)))
+
+
+@pytest.fixture
+def scan(tmp_path: Path, chest: CtVolume) -> Path:
+    write_ct(tmp_path / "scan.mha", chest)
+    return tmp_path / "scan.mha"
+
+
+def test_the_package_itself_diagnoses() -> None:
+    assert p2ch_luna.diagnose is diagnose
+
+
+def test_the_package_has_nothing_else_of_that_kind() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'diagnosis'"):
+        p2ch_luna.diagnosis  # noqa: B018
+
+
+def test_without_an_output_nothing_is_written(scan: Path, tmp_path: Path) -> None:
+    report = diagnose(scan, detector=DETECTOR)
+    assert len(report.findings) == 1
+    assert report.files == ()
+    assert names(tmp_path) == ["scan.mha"]
+
+
+def test_a_path_may_be_a_text(scan: Path, tmp_path: Path) -> None:
+    diagnose(str(scan), str(tmp_path / "out"), detector=DETECTOR, wanted=NO_PAGE)
+    assert (tmp_path / "out" / "report.json").is_file()
+
+
+def test_the_folder_holds_what_the_report_names(scan: Path, tmp_path: Path) -> None:
+    report = diagnose(scan, tmp_path / "out", detector=DETECTOR)
+    assert names(tmp_path / "out") == sorted(["report.json", *report.files])
+    assert {"detections.csv", "nodules.nii.gz", "report.html", "F1-axial.png"} <= set(report.files)
+
+
+def test_the_report_in_the_folder_is_the_one_returned(scan: Path, tmp_path: Path) -> None:
+    report = diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert Report.model_validate_json((tmp_path / "out" / "report.json").read_bytes()) == report
+
+
+def test_without_pages_there_are_no_pictures(scan: Path, tmp_path: Path) -> None:
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert names(tmp_path / "out") == ["detections.csv", "nodules.nii.gz", "report.json"]
+
+
+def test_dicom_has_dicom_objects(chest: CtVolume, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", chest)
+    report = diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert {"nodules.seg.dcm", "nodules.sr.dcm"} <= set(names(tmp_path / "out"))
+    assert report.scan.format == "dicom"
+
+
+def test_dicom_objects_can_be_left_out(chest: CtVolume, tmp_path: Path) -> None:
+    write_series(tmp_path / "dicom", chest)
+    wanted = Wanted(page=False, dicom=False)
+    diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR, wanted=wanted)
+    assert names(tmp_path / "out") == ["detections.csv", "nodules.nii.gz", "report.json"]
+
+
+@pytest.mark.parametrize("error", [LunaError("1.dcm: cannot be read"), KeyError("DOE^JANE")])
+def test_a_source_that_allows_no_dicom_objects_has_all_the_rest(
+    chest: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def refuse(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("p2ch_luna.report.dicom_sr.write_sr", refuse)
+    write_series(tmp_path / "dicom", chest)
+    report = diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR)
+    assert names(tmp_path / "out") == sorted(["report.json", *report.files])
+    assert "report.html" in report.files
+    assert not [name for name in report.files if name.endswith(".dcm")]
+    assert report.warnings[-1].startswith("no DICOM SEG and SR: the source does not allow them: ")
+    assert "DOE" not in report.to_json()
+
+
+def test_the_detections_are_all_candidates(scan: Path, tmp_path: Path) -> None:
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    marks = read_detections(tmp_path / "out" / "detections.csv")
+    assert [mark.probability for mark in marks] == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_labels_lie_on_the_grid_of_the_scan(scan: Path, tmp_path: Path) -> None:
+    """The ball of radius 2 mm at voxel 15, 15, 15, in slices of 2 mm."""
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    mask, geometry = read_mask(tmp_path / "out" / "nodules.nii.gz")
+    np.testing.assert_allclose(geometry.origin_xyz, (10, 20, -30))
+    assert mask.shape == (30, 32, 34)
+    assert np.argwhere(mask).mean(0).tolist() == [15, 15, 15]
+
+
+def test_labels_are_the_same_array_as_the_file_of_a_left_handed_scan(chest: CtVolume, tmp_path: Path) -> None:
+    """Its slices run downwards, which the reader turns round and the writer must turn back."""
+    down = ImageGeometry(chest.geometry.to_xyz([29, 0, 0]), np.array([1.0, 1.0, 2.0]), np.diag([1.0, 1, -1]))
+    write_ct(tmp_path / "down.mha", CtVolume("down", chest.hu[::-1], down))
+    assert read_ct(tmp_path / "down.mha").geometry.direction[2, 2] == 1
+    diagnose(tmp_path / "down.mha", tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    import SimpleITK as sitk  # noqa: N813
+
+    image = sitk.ReadImage(str(tmp_path / "out" / "nodules.nii.gz"))
+    assert image.GetDirection() == (1, 0, 0, 0, 1, 0, 0, 0, -1)
+    found = np.argwhere(sitk.GetArrayFromImage(image)).mean(0)
+    assert found.tolist() == [14, 15, 15]
+
+
+def test_stages_are_timed_in_their_order(scan: Path, tmp_path: Path) -> None:
+    timings = diagnose(scan, tmp_path / "out", detector=DETECTOR).timings_s
+    assert list(timings) == ["reading", "networks", "looking", "measuring", "files", "pictures", "page"]
+
+
+def test_a_second_run_takes_away_the_pictures_of_the_first(scan: Path, tmp_path: Path) -> None:
+    diagnose(scan, tmp_path / "out", detector=DETECTOR)
+    (tmp_path / "out" / "mine.txt").touch()
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert names(tmp_path / "out") == ["detections.csv", "mine.txt", "nodules.nii.gz", "report.json"]
+
+
+@pytest.mark.parametrize("old", ["", "[]", "{}", '{"files": 3}', '{"files": [3]}'])
+def test_an_old_report_that_is_none_is_overwritten(scan: Path, tmp_path: Path, old: str) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text(old)
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert json.loads((tmp_path / "out" / "report.json").read_text())["schema_version"] == "3.0"
+
+
+def test_a_failure_leaves_the_old_results_whole(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    diagnose(scan, tmp_path / "out", detector=DETECTOR)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def fail(*_: object) -> None:
+        raise LunaError("the disk is full")
+
+    monkeypatch.setattr("p2ch_luna.report.html_page.write_html", fail)
+    with pytest.raises(LunaError, match="the disk is full"):
+        diagnose(scan, tmp_path / "out", detector=DETECTOR)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+def test_an_output_that_cannot_be_written_is_told_before_the_weights_are_read(
+    scan: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+
+    def load() -> NoduleDetector:
+        raise AssertionError("read")
+
+    with pytest.raises(LunaError, match="file: is a file"):
+        run(load, scan, tmp_path / "file")
