@@ -31,6 +31,7 @@ def bench() -> None:
     \b
     luna bench data
     luna bench train
+    luna bench diagnose
     """
 
 
@@ -117,6 +118,40 @@ def train(steps: int, memory_steps: int, device: str, threads: int | None, as_js
     figures = []
     with progress() as stages, TemporaryDirectory() as temporary:
         for figure in measure(where, Path(temporary), stages.stage, steps=steps, memory_steps=memory_steps):
+            figures.append(figure)
+    _print(figures, as_json)
+
+
+@bench.command()
+@click.option(
+    "--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians are over so many."
+)
+@click.option(
+    "--scan", type=click.Path(path_type=Path), help="A CT; a phantom of 300 slices as DICOM if left out."
+)
+@click.option("--tiles", is_flag=True, help="Compare sizes of tiles and batches, threads and precisions.")
+@json_option
+def diagnose(runs: int, scan: Path | None, tiles: bool, as_json: bool) -> None:
+    """Measure whole runs of luna diagnose: each stage, page and pictures, OpenVINO, memory, the start.
+
+    About four minutes on two cores, with --tiles three. The bounds are for the phantom on two cores with
+    nothing else running; figures of other machines compare as ratios.
+
+    \b
+    luna bench diagnose
+    luna bench diagnose --scan CT.mha --tiles
+    """
+    from p2ch_luna.report.bench_diagnose import measure, phantom_at
+    from p2ch_luna.report.bench_tiles import measure as measure_tiles
+
+    figures = []
+    with progress() as stages, TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        if scan is None:
+            stages.stage("making a phantom")
+            scan = phantom_at(folder / "dicom")
+        measured = (measure_tiles if tiles else measure)(scan, folder, stages.stage, runs)
+        for figure in measured:
             figures.append(figure)
     _print(figures, as_json)
 

@@ -1,6 +1,7 @@
 """`luna bench data` on a scan small enough for a test."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -64,3 +65,19 @@ def test_bench_train_prints_what_is_measured(
         main(["bench", "train", "--device", "cpu", "--steps", "8", "--memory-steps", "10"])
     assert not done.value.code
     assert "| 8 steps, 10 of them small | 2 times | at least 3 (missed) |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "module"), [([], "bench_diagnose"), (["--tiles"], "bench_tiles")], ids=["runs", "tiles"]
+)
+def test_bench_diagnose_prints_what_is_measured(
+    options: list[str], module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(scan: Path, _folder: Path, _stage: object, runs: int) -> list[Figure]:
+        return [Figure(f"{runs} runs of {scan}", 16.0, "s", 15.0)]
+
+    monkeypatch.setattr(f"p2ch_luna.report.{module}.measure", measured)
+    with pytest.raises(SystemExit) as done:
+        main(["bench", "diagnose", "--scan", "ct.mha", "--runs", "3", *options])
+    assert not done.value.code
+    assert "| 3 runs of ct.mha | 16 s   | at most 15 (missed) |" in capsys.readouterr().out
