@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Make p2ch_luna/report/viewer/niivue.umd.js.gz again from the npm package, and check that it is what it was.
+# Make p2ch_luna/report/html/static/niivue.umd.js.gz again from the npm package, and check that it is what it was.
 # One call is changed: gradients of the volume, which only 3-D rendering reads. Without them a change of window
 # takes a graphics card a third of the memory, and a computer without one a tenth of the time.
 # Needs npm and the network.    usage: scripts/vendor_niivue.sh
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 version=0.69.0
 original=47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af
 changed=f2298d9bc3ac9fee099d8ce92492804f375829e88e0270d215638002b8b3c35f
-out=p2ch_luna/report/viewer/niivue.umd.js.gz
+out=p2ch_luna/report/html/static/niivue.umd.js.gz
 folder=$(mktemp -d)
 trap 'rm -r "$folder"' EXIT
 

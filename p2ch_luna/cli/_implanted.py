@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from p2ch_luna.findings import Nodule
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.benchmark import Settings
-    from p2ch_luna.report.benchmark_run import Bench
-    from p2ch_luna.report.evaluation import Interval
+    from p2ch_luna.report.benchmark.run import Bench
+    from p2ch_luna.report.benchmark.schema import Settings
+    from p2ch_luna.report.evaluation.schema import Interval
 
 MOST_NODULES = 50  # of a set: with more, the 100 marks that count would not reach 8 false positives
 
@@ -102,7 +102,7 @@ def read_bench(
     **wanted: Any,
 ) -> Bench:
     """The inputs that `_OPTIONS` name, all checked; `load` reads the networks once the options are good."""
-    from p2ch_luna.report.benchmark_run import Bench
+    from p2ch_luna.report.benchmark.run import Bench
 
     settings, own = _settings(device.type, **wanted), _known(known)
     return Bench.read(hosts, lidc, own, load(), settings)
@@ -120,7 +120,7 @@ def _settings(
 ) -> Settings:
     """What decides on the sets of nodules."""
     from p2ch_luna.datasets.splits import parse_folds
-    from p2ch_luna.report.benchmark import Settings
+    from p2ch_luna.report.benchmark.schema import Settings
 
     return Settings(
         copies=copies,

@@ -14,9 +14,9 @@ from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
     from p2ch_luna.io.find_scans import FoundScan
-    from p2ch_luna.report.many import EngineName
-    from p2ch_luna.report.many_summary import Row
-    from p2ch_luna.report.many_work import Job
+    from p2ch_luna.report.many.run import EngineName
+    from p2ch_luna.report.many.summary import Row
+    from p2ch_luna.report.many.work import Job
 
 
 def scans_in(path: Path, output: Path) -> list[FoundScan]:
@@ -39,7 +39,7 @@ def diagnose_all(
     as_json: bool,
 ) -> int:
     """Diagnose them into a folder each, tell how it goes and what came of it; the exit code."""
-    from p2ch_luna.report.many import diagnose_many
+    from p2ch_luna.report.many.run import diagnose_many
 
     with progress() as stages:
         stages.stage(f"diagnosing {len(scans)} scans", len(scans))

@@ -141,8 +141,8 @@ def diagnose(runs: int, scan: Path | None, tiles: bool, as_json: bool) -> None:
     luna bench diagnose
     luna bench diagnose --scan CT.mha --tiles
     """
-    from p2ch_luna.report.bench_diagnose import measure, phantom_at
-    from p2ch_luna.report.bench_tiles import measure as measure_tiles
+    from p2ch_luna.report.bench.diagnosis import measure, phantom_at
+    from p2ch_luna.report.bench.tiles import measure as measure_tiles
 
     figures = []
     with progress() as stages, TemporaryDirectory() as temporary:

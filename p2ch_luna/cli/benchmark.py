@@ -23,8 +23,8 @@ from p2ch_luna.cli._implanted import implanting_options, interval_text, read_ben
 from p2ch_luna.report.rates import rate_text
 
 if TYPE_CHECKING:
-    from p2ch_luna.report.benchmark import BenchmarkReport, Figures
-    from p2ch_luna.report.benchmark_stages import Stages
+    from p2ch_luna.report.benchmark.schema import BenchmarkReport, Figures
+    from p2ch_luna.report.benchmark.stages import Stages
 
 SCALES = {  # groups of the report, with what stands above them in the table
     "diameter": "diameter",
@@ -70,7 +70,7 @@ def benchmark(
     luna benchmark scanner/*.mha --nodules lidc --known own.csv -o out
     """
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.benchmark_run import run_benchmark
+    from p2ch_luna.report.benchmark.run import run_benchmark
 
     use_threads(threads)
     target = pick_device(device)

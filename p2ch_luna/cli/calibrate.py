@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.calibration import CalibrationReport
+    from p2ch_luna.report.calibration.fit import CalibrationReport
 
 VALIDATION_FOLD = "6"  # of the bundled networks: neither trained on, nor of the test third
 
@@ -77,7 +77,7 @@ def calibrate(
     luna calibrate scanner/*.mha --nodules lidc --known own.csv --model runs/nodule-20260101-120000 -o out
     """
     from p2ch_luna.models.checkpoint import card_path, weights_at
-    from p2ch_luna.report.calibration_run import run_calibration
+    from p2ch_luna.report.calibration.run import run_calibration
 
     use_threads(threads)
     target = pick_device(device)
@@ -102,7 +102,7 @@ def _detector(segmentation: Path | None, classifier: Path, device: torch.device)
 
 def _table(report: CalibrationReport) -> Iterator[str]:
     """The fit and what it brings, for a person."""
-    from p2ch_luna.report.card import formula
+    from p2ch_luna.report.card.sections import formula
 
     fit = report.calibration
     yield f"fitted on {fit.on}"

@@ -60,8 +60,8 @@ def card(
     """
     if as_json and markdown:
         raise click.UsageError("--json and --markdown: wanted one of them")
-    from p2ch_luna.report.card import sections
-    from p2ch_luna.report.card_text import as_markdown, as_text
+    from p2ch_luna.report.card.sections import sections
+    from p2ch_luna.report.card.text import as_markdown, as_text
 
     weights = _weights(model)
     found = _checked(weights)
@@ -103,7 +103,7 @@ def _added(found: ModelCard, weights: Path, files: tuple[Path, ...], failures: t
     """The card with what the files say; written whole, and only if all of them are good."""
     from p2ch_luna.files import replacing
     from p2ch_luna.models.checkpoint import card_path
-    from p2ch_luna.report.card_figures import add_failures, add_file
+    from p2ch_luna.report.card.figures import add_failures, add_file
 
     for path in files:
         found = add_file(found, path)
@@ -115,7 +115,7 @@ def _added(found: ModelCard, weights: Path, files: tuple[Path, ...], failures: t
 
 def _facts(found: ModelCard, weights: Path, *, patients: bool) -> dict[str, Any]:
     """The card as it is stored, and what the file adds; of the split only counts, unless `patients`."""
-    from p2ch_luna.report.card import count_parameters
+    from p2ch_luna.report.card.sections import count_parameters
 
     stored = found.model_dump(mode="json")
     counts = {role: len(members) for role, members in found.split.items()}

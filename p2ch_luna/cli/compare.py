@@ -11,8 +11,8 @@ import click
 from p2ch_luna.cli._common import json_option, progress
 
 if TYPE_CHECKING:
-    from p2ch_luna.report.comparison import Comparison
-    from p2ch_luna.report.comparison_run import Diagnosed
+    from p2ch_luna.report.comparison.run import Diagnosed
+    from p2ch_luna.report.comparison.schema import Comparison
 
 COMPARISON, PICTURE = "comparison.json", "comparison.png"
 
@@ -54,8 +54,8 @@ def compare(
     luna compare out-2023 out-2024 --prior-date 2023-03-01 --current-date 2024-03-12
     """
     days = _days(days, prior_date, current_date)
-    from p2ch_luna.report.comparison_run import compare as run
-    from p2ch_luna.report.comparison_run import read_both
+    from p2ch_luna.report.comparison.run import compare as run
+    from p2ch_luna.report.comparison.run import read_both
 
     with progress() as stages:
         stages.stage("reading")
@@ -84,7 +84,7 @@ def _days(days: int | None, prior: datetime | None, current: datetime | None) ->
 def _write(output: Path, comparison: Comparison, prior: Diagnosed, current: Diagnosed) -> None:
     """Both files or, where the folder cannot be written, none."""
     from p2ch_luna.files import replacing
-    from p2ch_luna.report.comparison_picture import write_pairs
+    from p2ch_luna.report.comparison.picture import write_pairs
 
     with replacing(output / PICTURE) as picture, replacing(output / COMPARISON) as text:
         write_pairs(picture, comparison, prior, current)
@@ -92,7 +92,7 @@ def _write(output: Path, comparison: Comparison, prior: Diagnosed, current: Diag
 
 
 def _tell(comparison: Comparison, output: Path | None, *, as_json: bool) -> None:
-    from p2ch_luna.report.comparison_text import as_text
+    from p2ch_luna.report.comparison.text import as_text
 
     click.echo(comparison.to_json() if as_json else as_text(comparison), nl=not as_json)
     if output:

@@ -168,7 +168,7 @@ def _results(plan: Crossval) -> list[FoldResult]:
 
 def _as_text(report: CrossvalReport, out: Path) -> str:
     """The figures for a person: as `luna evaluate` has them, then the folds beside each other."""
-    from p2ch_luna.report.evaluation_text import as_text
+    from p2ch_luna.report.evaluation.text import as_text
 
     lines = [as_text(report.evaluation), "", "fold  scans  nodules    CPM"]
     for fold in report.per_fold:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.inference.runtime import Runtime
     from p2ch_luna.models.checkpoint import OperatingPoint
-    from p2ch_luna.report.many import EngineName
+    from p2ch_luna.report.many.run import EngineName
     from p2ch_luna.report.outputs import Wanted
 
 weights_type = click.Path(path_type=Path)
@@ -119,7 +119,7 @@ def diagnose(
     scans = scans_in(scan, output)
     if len(scans) == 1 or series_uid:
         return _diagnose_one(load, scan, output, series_uid, point, wanted, as_json=as_json)
-    from p2ch_luna.report.many_job import DetectorJob
+    from p2ch_luna.report.many.job import DetectorJob
 
     read = tuple(path for path in weights if path.is_file())  # a network of malignancy need not be bundled
     job = DetectorJob(load, read, networks.settings, fp_per_scan, wanted)

@@ -11,8 +11,8 @@ import click
 from p2ch_luna.cli._common import json_option, progress
 
 if TYPE_CHECKING:
-    from p2ch_luna.report.evaluation import Evaluation
-    from p2ch_luna.report.evaluation_pictures import Pictures
+    from p2ch_luna.report.evaluation.pictures import Pictures
+    from p2ch_luna.report.evaluation.schema import Evaluation
 
 
 @click.command()
@@ -84,8 +84,8 @@ def evaluate(
     luna evaluate mine.csv other.csv --truth LUNA16 --images LUNA16 --output evaluation
     """
     from p2ch_luna.files import replacing_folder
-    from p2ch_luna.report.evaluation_files import write_evaluation
-    from p2ch_luna.report.evaluation_run import lists_of, run_evaluation
+    from p2ch_luna.report.evaluation.files import write_evaluation
+    from p2ch_luna.report.evaluation.run import lists_of, run_evaluation
 
     if images and output is None:
         raise click.UsageError("--images is for the page that --output writes: give --output too.")
@@ -99,7 +99,7 @@ def evaluate(
 
 def _tell(evaluation: Evaluation, output: Path | None, *, as_json: bool) -> None:
     """Figures on stdout; on stderr warnings, and where the page lies."""
-    from p2ch_luna.report.evaluation_text import as_text
+    from p2ch_luna.report.evaluation.text import as_text
 
     for warning in evaluation.warnings:
         click.echo(warning, err=True)
@@ -111,7 +111,7 @@ def _tell(evaluation: Evaluation, output: Path | None, *, as_json: bool) -> None
 
 def _with_pictures(evaluation: Evaluation, images: tuple[Path, ...]) -> tuple[Evaluation, Pictures]:
     """Pictures of what the page shows; why some are not there becomes a warning."""
-    from p2ch_luna.report.evaluation_pictures import find_cts, places_of, take_pictures
+    from p2ch_luna.report.evaluation.pictures import find_cts, places_of, take_pictures
 
     if not images:
         return evaluation, {}

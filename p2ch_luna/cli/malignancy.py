@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
     from p2ch_luna.datasets.collection import Known, Sources
     from p2ch_luna.io.scan_cache import ScanCache
-    from p2ch_luna.report.malignancy import Auc, Figures, Gain, MalignancyReport, Reliability
-    from p2ch_luna.report.malignancy_figures import Judged
-    from p2ch_luna.report.malignancy_run import Run
+    from p2ch_luna.report.malignancy.figures import Judged
+    from p2ch_luna.report.malignancy.run import Run
+    from p2ch_luna.report.malignancy.schema import Auc, Figures, Gain, MalignancyReport, Reliability
 
 MOST_PLACES = 64
 
@@ -91,9 +91,9 @@ def malignancy(
     \b
     luna malignancy runs/fold-* --nodules lidc -o out
     """
-    from p2ch_luna.report.malignancy_figures import report_of
-    from p2ch_luna.report.malignancy_files import write_files
-    from p2ch_luna.report.malignancy_run import Run
+    from p2ch_luna.report.malignancy.figures import report_of
+    from p2ch_luna.report.malignancy.files import write_files
+    from p2ch_luna.report.malignancy.run import Run
 
     use_threads(threads)
     target, cache = pick_device(device), open_cache(cache_folder, storage, cache_size)
@@ -123,7 +123,7 @@ def _judge_all(
     All are looked at before the first is judged: an error at the end would be late.
     """
     from p2ch_luna.datasets.collection import load_share, read_known
-    from p2ch_luna.report.malignancy_run import check_each_once, judge, pooled, rated_nodules
+    from p2ch_luna.report.malignancy.run import check_each_once, judge, pooled, rated_nodules
 
     known_of: dict[Sources, Known] = {}
     work, abouts = [], []

@@ -23,7 +23,7 @@ from p2ch_luna.cli._implanted import implanting_options, interval_text, read_ben
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
-    from p2ch_luna.report.robustness import RobustnessReport, VariantFigures
+    from p2ch_luna.report.robustness.schema import RobustnessReport, VariantFigures
 
 WRITTEN = "robustness.json, robustness.png"
 
@@ -63,7 +63,7 @@ def robustness(
     luna robustness scanner/*.mha --nodules lidc --known own.csv -o out
     """
     from p2ch_luna.inference import NoduleDetector
-    from p2ch_luna.report.robustness_run import run_robustness
+    from p2ch_luna.report.robustness.run import run_robustness
 
     names = _names(variants)
     use_threads(threads)
@@ -93,8 +93,8 @@ def _names(variants: tuple[str, ...]) -> list[str]:
 
 def _table(report: RobustnessReport) -> Iterator[str]:
     """The figures for a person."""
-    from p2ch_luna.report.benchmark import RATES
-    from p2ch_luna.report.robustness import FIXED_RATE
+    from p2ch_luna.report.benchmark.schema import RATES
+    from p2ch_luna.report.robustness.schema import FIXED_RATE
 
     score = "no score gives" if report.score is None else f"the score {report.score:.3f} gives"
     yield f"{report.scans} implanted scan(s) of {len(report.inputs.hosts)} host(s), each in all variants"

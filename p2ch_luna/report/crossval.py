@@ -19,8 +19,8 @@ from p2ch_luna.io import ScoredPoint, write_detections, write_nodules
 from p2ch_luna.metrics.froc import froc
 from p2ch_luna.metrics.matching import score_detections
 from p2ch_luna.report import RESEARCH_ONLY
-from p2ch_luna.report.evaluation import Evaluation
-from p2ch_luna.report.evaluation_run import Lists, run_evaluation
+from p2ch_luna.report.evaluation.run import Lists, run_evaluation
+from p2ch_luna.report.evaluation.schema import Evaluation
 
 VERSION = "1.0"  # of both schemas; the first number changes where an old reader would fail
 BEST_EPOCH = (  # what a reader of the figures must know

@@ -16,7 +16,7 @@ from p2ch_luna.inference.lung_picture import lung_picture
 from p2ch_luna.io import write_ct, write_detections, write_mask
 from p2ch_luna.io.opened import OpenedScan
 from p2ch_luna.report.build import PLANES, finding_id
-from p2ch_luna.report.dicom_sources import read_sources
+from p2ch_luna.report.dicom.sources import read_sources
 from p2ch_luna.report.key_images import key_image_name, write_key_images
 from p2ch_luna.report.schema import Report
 
@@ -80,7 +80,7 @@ def write_outputs(folder: Path, results: Results, clock: Clock) -> Report:
         with clock.stage("pictures"):
             _write_pictures(folder, results)
     if PAGE in names:
-        from p2ch_luna.report.html_page import write_html
+        from p2ch_luna.report.html.page import write_html
 
         with clock.stage("page"):
             scan = results.scan
@@ -100,8 +100,8 @@ def _write_files(folder: Path, results: Results) -> None:
 
 def _with_dicom(folder: Path, results: Results) -> Results:
     """Write SEG and SR; a warning takes their place where the source's headers do not allow them."""
-    from p2ch_luna.report.dicom_seg import write_seg
-    from p2ch_luna.report.dicom_sr import write_sr
+    from p2ch_luna.report.dicom.seg import write_seg
+    from p2ch_luna.report.dicom.sr import write_sr
 
     try:
         sources = read_sources(results.scan.dicom_files)

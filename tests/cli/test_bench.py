@@ -68,7 +68,7 @@ def test_bench_train_prints_what_is_measured(
 
 
 @pytest.mark.parametrize(
-    ("options", "module"), [([], "bench_diagnose"), (["--tiles"], "bench_tiles")], ids=["runs", "tiles"]
+    ("options", "module"), [([], "bench.diagnosis"), (["--tiles"], "bench.tiles")], ids=["runs", "tiles"]
 )
 def test_bench_diagnose_prints_what_is_measured(
     options: list[str], module: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch

@@ -12,7 +12,7 @@ import pytest
 from p2ch_luna.cli import main
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_ct
-from p2ch_luna.report.benchmark import BenchmarkReport
+from p2ch_luna.report.benchmark.schema import BenchmarkReport
 
 Luna = Callable[..., tuple[int, str, str]]
 

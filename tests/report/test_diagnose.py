@@ -95,7 +95,7 @@ def test_a_source_that_allows_no_dicom_objects_has_all_the_rest(
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("p2ch_luna.report.dicom_sr.write_sr", refuse)
+    monkeypatch.setattr("p2ch_luna.report.dicom.sr.write_sr", refuse)
     write_series(tmp_path / "dicom", chest)
     report = diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR)
     assert names(tmp_path / "out") == sorted(["report.json", *report.files])
@@ -163,7 +163,7 @@ def test_a_failure_leaves_the_old_results_whole(
     def fail(*_: object) -> None:
         raise LunaError("the disk is full")
 
-    monkeypatch.setattr("p2ch_luna.report.html_page.write_html", fail)
+    monkeypatch.setattr("p2ch_luna.report.html.page.write_html", fail)
     with pytest.raises(LunaError, match="the disk is full"):
         diagnose(scan, tmp_path / "out", detector=DETECTOR)
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before

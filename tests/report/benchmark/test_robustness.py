@@ -12,12 +12,12 @@ from p2ch_luna.datasets.benchmark import Implanted
 from p2ch_luna.datasets.variants import AS_IT_IS
 from p2ch_luna.findings import Detection, Nodule
 from p2ch_luna.inference.detector import Silent
-from p2ch_luna.report.benchmark import Settings
-from p2ch_luna.report.benchmark_parts import Part
-from p2ch_luna.report.benchmark_run import Bench, run_benchmark
-from p2ch_luna.report.robustness import RobustnessReport, VariantFigures, compare_variants
-from p2ch_luna.report.robustness_figure import robustness_figure
-from p2ch_luna.report.robustness_run import run_robustness
+from p2ch_luna.report.benchmark.parts import Part
+from p2ch_luna.report.benchmark.run import Bench, run_benchmark
+from p2ch_luna.report.benchmark.schema import Settings
+from p2ch_luna.report.robustness.figure import robustness_figure
+from p2ch_luna.report.robustness.run import run_robustness
+from p2ch_luna.report.robustness.schema import RobustnessReport, VariantFigures, compare_variants
 
 SETTINGS = Settings(
     copies=1, count=3, folds=tuple(range(10)), min_diameter_mm=3, max_diameter_mm=30, seed=0, device="cpu"

@@ -12,7 +12,7 @@ import pytest
 from p2ch_luna.datasets.variants import VARIANTS
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference import Diagnosis
-from p2ch_luna.report.robustness import RobustnessReport
+from p2ch_luna.report.robustness.schema import RobustnessReport
 
 Luna = Callable[..., tuple[object, str, str]]
 

@@ -11,7 +11,7 @@ import torch
 from p2ch_luna.cli import main
 from p2ch_luna.models.build import build_model
 from p2ch_luna.models.checkpoint import Calibration, ModelCard, OperatingPoint, load_card, save_model
-from p2ch_luna.report.benchmark import (
+from p2ch_luna.report.benchmark.schema import (
     RATES,
     BenchmarkReport,
     Figures,
@@ -21,13 +21,13 @@ from p2ch_luna.report.benchmark import (
     Settings,
     share_of,
 )
-from p2ch_luna.report.benchmark_stages import Auc, Proposed, Stages
-from p2ch_luna.report.evaluation import FrocPoint
-from p2ch_luna.report.malignancy import Auc as Area
-from p2ch_luna.report.malignancy import Figures as MalignancyFigures
-from p2ch_luna.report.malignancy import Gain, Indeterminate, Judge, MalignancyReport, Reliability
-from p2ch_luna.report.malignancy_recipe import recipe_of
-from p2ch_luna.report.robustness import Change, RobustnessReport, VariantFigures
+from p2ch_luna.report.benchmark.stages import Auc, Proposed, Stages
+from p2ch_luna.report.evaluation.schema import FrocPoint
+from p2ch_luna.report.malignancy.recipe import recipe_of
+from p2ch_luna.report.malignancy.schema import Auc as Area
+from p2ch_luna.report.malignancy.schema import Figures as MalignancyFigures
+from p2ch_luna.report.malignancy.schema import Gain, Indeterminate, Judge, MalignancyReport, Reliability
+from p2ch_luna.report.robustness.schema import Change, RobustnessReport, VariantFigures
 
 ARGUMENTS = {"widths": [4, 8], "window_hu": [-900.0, 300.0]}
 LIDC_1 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"  # of patient LIDC-IDRI-0001

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.inference.detector import Silent
-from p2ch_luna.report.comparison import Comparison
-from p2ch_luna.report.comparison_run import compare, read_both
+from p2ch_luna.report.comparison.run import compare, read_both
+from p2ch_luna.report.comparison.schema import Comparison
 from support.compared import MOVE, current_report, prior_report
 from support.lung_pictures import lungs, write_diagnosed
 

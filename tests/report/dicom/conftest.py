@@ -17,9 +17,9 @@ from pydicom.dataset import Dataset
 
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_series
-from p2ch_luna.report.dicom_seg import write_seg
-from p2ch_luna.report.dicom_sources import read_sources
-from p2ch_luna.report.dicom_sr import write_sr
+from p2ch_luna.report.dicom.seg import write_seg
+from p2ch_luna.report.dicom.sources import read_sources
+from p2ch_luna.report.dicom.sr import write_sr
 from p2ch_luna.report.schema import Finding, Report, Scan, Settings
 
 SHAPE = (20, 31, 27)  # 837 pixels a slice: not a whole number of bytes

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.models.checkpoint import bundled
-from p2ch_luna.report.many_job import DetectorJob
+from p2ch_luna.report.many.job import DetectorJob
 from p2ch_luna.report.outputs import Wanted
 from p2ch_luna.report.schema import Report
 

@@ -1,0 +1,1 @@
+"""The figures of the networks on scans with known nodules."""

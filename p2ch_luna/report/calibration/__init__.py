@@ -1,0 +1,1 @@
+"""One probability of both stages, fitted on such scans."""

@@ -1,0 +1,1 @@
+"""An earlier scan beside a later one."""

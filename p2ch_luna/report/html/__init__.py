@@ -1,0 +1,1 @@
+"""report.html: one page with findings, pictures and a viewer."""

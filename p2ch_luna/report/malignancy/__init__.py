@@ -1,0 +1,1 @@
+"""How well malignancy is told."""

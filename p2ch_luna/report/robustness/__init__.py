@@ -1,0 +1,1 @@
+"""What other slices, noise and kernels do to the score."""
