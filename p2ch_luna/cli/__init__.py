@@ -21,7 +21,7 @@ COMMANDS = {  # name: (where it is, what it does in one line), in the order of `
     "implant": ("p2ch_luna.cli.implant:implant", "Blend real nodules into a CT of your own."),
     "prepare": ("p2ch_luna.cli.prepare:prepare", "Prepare scans for training, once: LUNA16 or your own."),
     "info": ("p2ch_luna.cli.info:info", "Say what a scan, a folder, a cache or a model is."),
-    "schema": ("p2ch_luna.cli.schema:schema", "Print the JSON Schema of report.json."),
+    "schema": ("p2ch_luna.cli.schema:schema", "Print the JSON Schema of report.json or comparison.json."),
     "card": ("p2ch_luna.cli.card:card", "Say what a model is, how good it is and where it fails."),
     "lidc": ("p2ch_luna.cli.lidc:lidc", "Match LUNA16's nodules with LIDC's outlines and ratings."),
     "train": ("p2ch_luna.cli.train:train", "Train a network from a config."),
