@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from p2ch_luna.errors import LunaError
 
+_UNFINISHED = re.compile(r"\.[0-9a-f]{8}")  # how `publishing` names its hidden folder
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -84,6 +86,13 @@ def publishing(folder: Path, last: str, stale: Callable[[], Iterable[str]] = tup
         for parent in made:
             with suppress(OSError):  # another has put something there meanwhile
                 parent.rmdir()
+
+
+def unfinished(folder: Path) -> list[Path]:
+    """What `publishing` into a folder has left there: it was killed, or goes on at this moment."""
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name) and path.is_dir()]
 
 
 def _move_in(source: Path, folder: Path, last: str, stale: Callable[[], Iterable[str]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.files import publishing, replacing, replacing_folder
+from p2ch_luna.files import publishing, replacing, replacing_folder, unfinished
 
 
 def test_a_file_appears_on_success(tmp_path: Path) -> None:
@@ -183,6 +183,13 @@ def test_the_last_file_goes_first_and_comes_last(tmp_path: Path, monkeypatch: py
         for name in ("a.json", "b.csv", "c.csv"):
             (temporary / name).write_text("new")
     assert order == [("b.csv", False), ("c.csv", False), ("a.json", False)]
+
+
+def test_what_a_killed_publishing_leaves_is_seen(tmp_path: Path) -> None:
+    with publishing(tmp_path, "last.json") as temporary:
+        (tmp_path / ".hidden").mkdir()
+        assert unfinished(tmp_path) == [temporary]
+    assert unfinished(tmp_path) == unfinished(tmp_path / "none") == []
 
 
 def test_a_failure_publishes_nothing(tmp_path: Path) -> None:

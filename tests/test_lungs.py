@@ -19,6 +19,7 @@ from p2ch_luna.io.volumes import read_mask
 from p2ch_luna.lungs import EITHER, Lungs, find_lungs, prepare
 from p2ch_luna.lungs import LEFT as LEFT_LUNG
 from p2ch_luna.lungs import RIGHT as RIGHT_LUNG
+from support.turned_ct import turned
 
 LOW_XYZ = np.array([-190.0, -130.0, -180.0])
 SPACING_XYZ = np.array([4.0, 4.0, 4.0])
@@ -187,15 +188,6 @@ def test_lungs_cut_off_by_a_round_field_of_view_are_found(hu: float) -> None:
     ct = chest()
     ct.hu[unseen] = hu
     assert mask_of(ct)[seen].mean() > 0.99
-
-
-def turned(ct: CtVolume, axes: tuple[int, ...], signs: tuple[int, ...]) -> CtVolume:
-    """The same scan with its array axes (index, row, col) swapped and flipped."""
-    steps = ct.geometry.direction[:, ::-1] * signs  # columns: index, row, col
-    first = ct.geometry.to_xyz([n - 1 if s < 0 else 0 for n, s in zip(ct.hu.shape, signs, strict=True)])
-    hu = ct.hu[tuple(slice(None, None, s) for s in signs)].transpose(axes)
-    spacing = ct.geometry.spacing_irc[list(axes)]
-    return replace(ct, hu=hu, geometry=ImageGeometry(first, spacing[::-1], steps[:, list(axes)][:, ::-1]))
 
 
 @pytest.mark.parametrize(("axes", "signs"), list(product(permutations(range(3)), [(1, 1, 1), (-1, 1, -1)])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ import click
 
 from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
+from p2ch_luna.processes import terminable
 
 COMMANDS = {  # name: (where it is, what it does in one line), in the order of `luna --help`
     "diagnose": ("p2ch_luna.cli.diagnose:diagnose", "Find and measure nodules in CT, one scan or many."),
@@ -82,7 +84,7 @@ _WARNING_LINE = _WarningLine(logging.WARNING)  # one, so that adding it twice ch
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run `luna` and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Run `luna` and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted, 143 terminated."""
     logging.getLogger("p2ch_luna").addHandler(_WARNING_LINE)
     sys.exit(_exit_code(args))
 
@@ -93,14 +95,23 @@ def _exit_code(args: Sequence[str] | None) -> int:
     Of a closed pipe, as of `luna ... | head`, click takes care: it exits with 1 without a word.
     """
     try:
-        code = cli.main(args, prog_name="luna", standalone_mode=False)
+        with terminable():
+            code = cli.main(args, prog_name="luna", standalone_mode=False)
     except LunaError as error:
         click.echo(f"luna: error: {error}", err=True)
         return 1
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("luna: interrupted", err=True)
-        return 130
+    except click.Abort as asked:  # click's word for a KeyboardInterrupt
+        return _interrupted(asked.__cause__ or asked.__context__)
+    except KeyboardInterrupt as asked:
+        return _interrupted(asked)
     return code if isinstance(code, int) else 0
+
+
+def _interrupted(by: BaseException | None) -> int:
+    """The exit code of a shell for the signal; what was half done has been cleaned up by now."""
+    number = by.args[0] if isinstance(by, KeyboardInterrupt) and by.args else signal.SIGINT
+    click.echo("luna: interrupted" if number == signal.SIGINT else "luna: terminated", err=True)
+    return 128 + int(number)

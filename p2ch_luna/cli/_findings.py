@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from p2ch_luna.report.schema import Finding, Report
 
 _HEAD = (
-    f"{'id':>4}{'slice':>7}  {'where':<14}{'mm':>12}{'mm3':>8}  {'texture':<13}"
+    f"{'id':>4}{'slice':>7}  {'where':<14}{'mean mm':>7}{'across':>13}{'mm3':>8}  {'texture':<13}"
     f"{'probability':>11}{'suspicion':>12}{'by size':>9}  Lung-RADS"
 )
 
@@ -24,7 +24,7 @@ def as_text(report: Report, output: Path) -> str:
         lines += [_HEAD, *map(_row, report.findings)]
     lines.append(_threshold(report))
     if any(finding.malignancy_probability is not None for finding in report.findings):
-        lines.append(f"suspicion of malignancy: {report.malignancy_is}; by size: of the mean diameter alone")
+        lines.append(f"suspicion of malignancy: {report.malignancy_is}; by size: by the diameter alone")
     lines += [f"warning: {warning}" for warning in report.warnings]
     lines += _written(report, output)
     lines.append(report.statement)
@@ -36,10 +36,12 @@ def _row(finding: Finding) -> str:
     size = f"{finding.longest_mm:.1f} x {finding.perpendicular_mm:.1f}"
     said = finding.malignancy_probability
     suspicion = "not judged" if said is None else f"{said:.2f}"
+    cut_off = "  cut off by the end of the scan" if finding.is_cut_off else ""
     return (
-        f"{finding.id:>4}{finding.slice_number:>7}  {where:<14}{size:>12}{finding.volume_mm3:>8.0f}  "
+        f"{finding.id:>4}{finding.slice_number:>7}  {where:<14}{finding.mean_diameter_mm:>7.1f}{size:>13}"
+        f"{finding.volume_mm3:>8.0f}  "
         f"{finding.texture:<13}{finding.nodule_probability:>11.2g}{suspicion:>12}"
-        f"{finding.malignancy_by_diameter:>9.2f}  {finding.lung_rads}"
+        f"{finding.malignancy_by_diameter:>9.2f}  {finding.lung_rads}{cut_off}"
     )
 
 

@@ -35,6 +35,7 @@ def diagnose_all(
     *,
     engine: EngineName,
     workers: int | None,
+    threads: int | None = None,
     again: bool,
     as_json: bool,
 ) -> int:
@@ -49,7 +50,9 @@ def diagnose_all(
                 click.echo(line, err=True)
             stages.advance()
 
-        done = diagnose_many(scans, output, job, engine=engine, workers=workers, again=again, hear=hear)
+        done = diagnose_many(
+            scans, output, job, engine=engine, workers=workers, threads=threads, again=again, hear=hear
+        )
     if as_json:
         echo_json([vars(row) for row in done.rows])
     else:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -103,11 +101,12 @@ def crossval(
 
 def _run(plan: Crossval, wanted: Sequence[int], world: World, cache: ScanCache) -> int | None:
     """Do these folds; returns the signal that has ended this before, once it is said how to go on."""
+    from p2ch_luna.processes import terminable
     from p2ch_luna.training.stop import Interrupted
 
     for fold in wanted:
         try:
-            with _terminable():
+            with terminable():  # a training's own steps end with a checkpoint instead
                 run_fold(plan, fold, world, cache)
         except Interrupted as interrupted:
             number, what = interrupted.signal_number, str(interrupted)
@@ -119,20 +118,6 @@ def _run(plan: Crossval, wanted: Sequence[int], world: World, cache: ScanCache) 
         click.echo(f"luna: fold {fold}: {what}; the same command goes on from there", err=True)
         return number
     return None
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Outside of a training's steps, which are ended with a checkpoint, SIGTERM interrupts as Ctrl-C does."""
-
-    def interrupt(number: int, _: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _folds(option: str, text: str) -> tuple[int, ...]:

@@ -79,15 +79,21 @@ def _as_text(nodules: list[PhantomNodule], findings: tuple[Finding, ...]) -> str
                 hits.setdefault(k, finding)
                 true_ids.add(finding.id)
         found = hits.get(k)
-        said = f"{found.id}, probability {found.nodule_probability:.2f}" if found else "missed"
+        said = _said(found) if found else "missed"
         lines.append(
             f"{k + 1:>6}  {nodule.diameter_mm:>5.1f}  {nodule.texture:<14}{nodule.place:<12}{said:<24}"
         )
     false = [f for f in findings if f.id not in true_ids]
     for finding in false:
         x, y, z = finding.center_lps_mm
-        lines.append(f" false  {finding.diameter_mm:>5.1f}  at ({x:.1f}, {y:.1f}, {z:.1f}), "
-                     f"{finding.id}, probability {finding.nodule_probability:.2f}")  # fmt: skip
+        lines.append(
+            f" false  {finding.mean_diameter_mm:>5.1f}  at ({x:.1f}, {y:.1f}, {z:.1f}), {_said(finding)}"
+        )
     missed = len(nodules) - len(hits)
     lines.append(f"found {len(hits)} of {len(nodules)} nodules, missed {missed}, false {len(false)}")
     return "\n".join(lines)
+
+
+def _said(finding: Finding) -> str:
+    """Which finding it is, and what it is measured to be."""
+    return f"{finding.id}, probability {finding.nodule_probability:.2f}, {finding.mean_diameter_mm:.1f} mm"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
@@ -22,15 +22,35 @@ from p2ch_luna.cli._common import (
 from p2ch_luna.cli._many import diagnose_all, scans_in
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.inference.runtime import Runtime
+    from p2ch_luna.io.find_scans import FoundScan
     from p2ch_luna.models.checkpoint import OperatingPoint
     from p2ch_luna.report.many.run import EngineName
     from p2ch_luna.report.outputs import Wanted
 
 weights_type = click.Path(path_type=Path)
+
+
+class _Options(TypedDict):
+    """What the command takes beside the scan and the output."""
+
+    series_uid: str | None
+    no_html: bool
+    segmentation: Path | None
+    classifier: Path | None
+    malignancy: Path | None
+    fp_per_scan: float | None
+    search_anyway: bool
+    workers: int | None
+    engine: EngineName
+    again: bool
+    runtime: Runtime
+    device: str
+    threads: int | None
+    as_json: bool
 
 
 @click.command()
@@ -79,24 +99,7 @@ weights_type = click.Path(path_type=Path)
 @device_option
 @threads_option
 @json_option
-def diagnose(
-    scan: Path,
-    output: Path,
-    series_uid: str | None,
-    no_html: bool,
-    segmentation: Path | None,
-    classifier: Path | None,
-    malignancy: Path | None,
-    fp_per_scan: float | None,
-    search_anyway: bool,
-    workers: int | None,
-    engine: EngineName,
-    again: bool,
-    runtime: Runtime,
-    device: str,
-    threads: int | None,
-    as_json: bool,
-) -> int:
+def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     """Find and measure nodules in a CT, or in each CT of a folder.
 
     SCAN is a .mhd, .mha, NIfTI or NRRD file, a folder of DICOM, a zip of either, or a folder of scans. OUTPUT
@@ -111,49 +114,37 @@ def diagnose(
     luna diagnose study.zip -o out --series 1.2.840.113619.2.55.3
     luna diagnose folder-of-scans -o out --workers 2
     """
-    use_threads(threads)
-    networks = _Networks(segmentation, classifier, malignancy, device, runtime, search_anyway)
-    load, weights = networks.loading()
-    wanted = _wanted(no_html)
-    point = _point(weights[1], fp_per_scan)  # told before anything is read
+    from p2ch_luna.io.find_scans import on_disk
+
+    use_threads(options["threads"])
+    load, weights = _networks(options)
+    point = _point(weights[1], options["fp_per_scan"])  # told before anything is read
     scans = scans_in(scan, output)
-    if len(scans) == 1 or series_uid:
-        return _diagnose_one(load, scan, output, series_uid, point, wanted, as_json=as_json)
-    from p2ch_luna.report.many.job import DetectorJob
+    if options["series_uid"]:  # it may be any one's
+        return _diagnose_one(load, scan, output, point, options)
+    if len(scans) == 1:
+        with on_disk(scans[0]) as path:
+            return _diagnose_one(load, path, output, point, options)
+    return _diagnose_many(load, weights, scans, output, options)
 
-    read = tuple(path for path in weights if path.is_file())  # a network of malignancy need not be bundled
-    job = DetectorJob(load, read, networks.settings, fp_per_scan, wanted)
-    return diagnose_all(scans, output, job, engine=engine, workers=workers, again=again, as_json=as_json)
 
+def _networks(options: _Options) -> tuple[Callable[[], NoduleDetector], tuple[Path, ...]]:
+    """What reads the weights, and their files. Raises LunaError where one is not there."""
+    from p2ch_luna.inference.runtime import check_runtime
+    from p2ch_luna.models.checkpoint import bundled, weights_at
 
-class _Networks(NamedTuple):
-    """Which networks, and what computes them; None: the bundled one."""
-
-    segmentation: Path | None
-    classifier: Path | None
-    malignancy: Path | None
-    device: str
-    runtime: Runtime
-    search_anyway: bool
-
-    @property
-    def settings(self) -> str:
-        """All that decides on the results but the weights, in words."""
-        return f"{self.runtime} {'searching anyway' if self.search_anyway else ''}"
-
-    def loading(self) -> tuple[Callable[[], NoduleDetector], tuple[Path, ...]]:
-        """What reads the weights, and their files. Raises LunaError where one is not there."""
-        from p2ch_luna.inference.runtime import check_runtime
-        from p2ch_luna.models.checkpoint import bundled, weights_at
-
-        device = pick_device(self.device)
-        check_runtime(self.runtime, device)
-        files = (
-            weights_at(self.segmentation) if self.segmentation else bundled("segmentation"),
-            weights_at(self.classifier) if self.classifier else bundled("nodule"),
-            weights_at(self.malignancy) if self.malignancy else bundled("malignancy"),
+    device, runtime = pick_device(options["device"]), options["runtime"]
+    check_runtime(runtime, device)
+    segmentation, classifier, malignancy = (
+        weights_at(own).absolute() if own else bundled(name)
+        for own, name in (
+            (options["segmentation"], "segmentation"),
+            (options["classifier"], "nodule"),
+            (options["malignancy"], "malignancy"),
         )
-        return partial(_load, files, device.type, self.runtime, self.search_anyway), files
+    )
+    files = (segmentation, classifier, malignancy)
+    return partial(_load, files, device.type, runtime, options["search_anyway"]), files
 
 
 def _load(files: tuple[Path, ...], device: str, runtime: Runtime, search_anyway: bool) -> NoduleDetector:
@@ -167,32 +158,55 @@ def _load(files: tuple[Path, ...], device: str, runtime: Runtime, search_anyway:
     return replace(detector, search_without_lungs=True) if search_anyway else detector
 
 
-def _wanted(no_html: bool) -> Wanted:
+def _wanted(options: _Options) -> Wanted:
     from p2ch_luna.report.outputs import Wanted
 
-    return Wanted(page=not no_html)
+    return Wanted(page=not options["no_html"])
 
 
 def _diagnose_one(
     load: Callable[[], NoduleDetector],
     scan: Path,
     output: Path,
-    series_uid: str | None,
     point: OperatingPoint | None,
-    wanted: Wanted,
-    *,
-    as_json: bool,
+    options: _Options,
 ) -> int:
     from p2ch_luna.cli._findings import as_text
     from p2ch_luna.report.diagnose import run
 
+    wanted, series_uid = _wanted(options), options["series_uid"]
     with progress() as stages:
         report = run(load, scan, output, series_uid=series_uid, point=point, wanted=wanted, progress=stages)
-    if as_json:
+    if options["as_json"]:
         echo_json(report.model_dump(mode="json"))
     else:
         click.echo(as_text(report, output))
     return 0
+
+
+def _diagnose_many(
+    load: Callable[[], NoduleDetector],
+    weights: tuple[Path, ...],
+    scans: Sequence[FoundScan],
+    output: Path,
+    options: _Options,
+) -> int:
+    from p2ch_luna.report.many.job import DetectorJob
+
+    read = tuple(path for path in weights if path.is_file())  # a network of malignancy need not be bundled
+    settings = f"{options['runtime']} {options['search_anyway']}"
+    device = pick_device(options["device"]).type
+    job = DetectorJob(load, read, settings, options["fp_per_scan"], _wanted(options), device)
+    return diagnose_all(
+        scans,
+        output,
+        job,
+        engine=options["engine"],
+        workers=options["workers"],
+        threads=options["threads"],
+        again=options["again"],
+        as_json=options["as_json"],
+    )
 
 
 def _rate(text: str | None) -> float | None:

@@ -139,30 +139,42 @@ def _stored_scan(path: Path) -> Facts:
 
 def _folder(path: Path) -> Facts:
     """A folder or a zip of scans; else of one scan, most often as DICOM."""
-    from p2ch_luna.datasets.catalogue import find_lists, index_scans
+    from p2ch_luna.datasets.catalogue import Catalogue, find_lists, index_scans
     from p2ch_luna.io import read_series_uids
-    from p2ch_luna.io.dicom_headers import holds_ct
+    from p2ch_luna.io.find_scans import find_scans
 
     lists = find_lists(path) if path.is_dir() else None
     uids = read_series_uids(lists.series_uids) if lists and lists.series_uids else None
     try:
         catalogue = index_scans([path], listed=uids)
-    except LunaError as nothing:
-        try:
-            return facts_in(path)
-        except LunaError as error:
-            raise LunaError(
-                f"{path}: no scan, run or cache in it ({_found(path, error)}); expected one of these"
-            ) from nothing
+    except LunaError:  # no volume file, for training: DICOM and zips are told of below
+        catalogue = Catalogue([], [])
     facts = _catalogue(path, catalogue)
-    if not catalogue.sources or (not facts["subsets"] and holds_ct(path)):
-        return facts_in(path)
+    if not facts["subsets"]:
+        found = find_scans(path)
+        n_files = sum(not scan.path.is_dir() for scan in found)
+        if n_files == 0 or (len(found) == 1 and not catalogue.sources):
+            return _one_scan(path, len(found))
+        facts["scans"] = len(found)
     return {
         **facts,
         "listed": len(uids or ()),
         "lists": {name: str(file) if file else None for name, file in vars(lists).items()} if lists else {},
         "problems": [f"{p.where}: {p.reason}" for p in catalogue.problems],
     }
+
+
+def _one_scan(path: Path, n_found: int) -> Facts:
+    """What would be read, by headers; of several studies, how many `luna diagnose` takes one by one."""
+    try:
+        facts = facts_in(path)
+    except LunaError as error:
+        if path.is_file():
+            raise
+        raise LunaError(
+            f"{path}: no scan, run or cache in it ({_found(path, error)}); expected one of these"
+        ) from error
+    return {**facts, "scans": n_found} if n_found > 1 else facts
 
 
 def _found(folder: Path, error: LunaError) -> str:

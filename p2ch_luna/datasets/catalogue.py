@@ -10,12 +10,11 @@ from pathlib import Path, PurePosixPath
 
 from p2ch_luna.datasets.sources import ScanSource
 from p2ch_luna.errors import LunaError
-from p2ch_luna.io.find_scans import LABELS_NAME, LUNG_MASKS
-from p2ch_luna.io.volumes import READABLE, series_stem
+from p2ch_luna.io.names import LUNG_MASKS, READABLE, is_hidden, is_scan
+from p2ch_luna.io.volumes import series_stem
 from p2ch_luna.io.zipped import zip_members
 
 __all__ = [
-    "LABELS_NAME",
     "SUBSET_SIZES",
     "Catalogue",
     "LunaLists",
@@ -29,7 +28,6 @@ __all__ = [
 SUBSET_SIZES = (89, 89, 89, 89, 89, 89, 89, 89, 88, 88)  # scans of LUNA16's subsets 0 to 9
 MOST_PLACES = 3  # of one scan, in a problem
 _SUBSET = re.compile(r"subset(\d)(\.zip)?", re.IGNORECASE)
-_NOT_SCANS = (".", "__MACOSX")  # begin names that a system made
 _LIST_FOLDERS = (  # where the lists lie in LUNA16's folder; a zip is searched by the names of files
     "",
     "evaluationScript/annotations",
@@ -111,6 +109,7 @@ def index_scans(
 ) -> Catalogue:
     """Find the scans at and below these paths: scan files, folders of them, LUNA16's folder, its zips.
 
+    Masks and results of this package are none, by their names (see `io.names`).
     subsets: only these of LUNA16's.    listed: LUNA16's scans must be of these. Nothing but names and
     some headers is read. Where a subset is there both unpacked and zipped, each of its scans counts once,
     the unpacked one if that has its data. A uid at two places else is a problem, and used from neither.
@@ -213,14 +212,14 @@ def _walk(folder: Path, subset: int | None, seen: set[Path]) -> Iterator[tuple[P
         return
     seen.add(real)
     try:
-        entries = sorted(p for p in folder.iterdir() if not p.name.startswith(_NOT_SCANS))
+        entries = sorted(p for p in folder.iterdir() if not is_hidden(p.name))
     except OSError as error:
         raise LunaError(f"{folder}: cannot be read: {error.strerror}; expected a folder of scans") from error
     for path in entries:
         own = _subset_of(path.name, subset)
         if path.is_dir():
             yield from _walk(path, own, seen)
-        elif path.name.lower().endswith(READABLE) and path.name != LABELS_NAME:
+        elif is_scan(PurePosixPath(path.name)):
             yield path, subset
         elif _is_zip(path) and _subset_of(path.name) is not None:  # others hold lists, or anything
             yield path, own
@@ -228,7 +227,7 @@ def _walk(folder: Path, subset: int | None, seen: set[Path]) -> Iterator[tuple[P
 
 def _scans_in_zip(path: Path, subset: int | None) -> list[ScanSource]:
     names = [PurePosixPath(name) for name in zip_members(path)]
-    headers = [n for n in names if n.suffix == ".mhd" and not any(p.startswith(_NOT_SCANS) for p in n.parts)]
+    headers = [name for name in names if name.suffix == ".mhd" and is_scan(name)]
     if not headers:
         raise LunaError(f"{path}: no .mhd in it; expected scans as in LUNA16's subset0.zip")
     return [ScanSource(n.stem, path, n.as_posix(), subset) for n in headers]

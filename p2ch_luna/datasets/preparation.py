@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 import time
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 from typing import NamedTuple
@@ -23,6 +21,7 @@ from p2ch_luna.datasets.sources import ScanError, ScanSource, cache_key, find_pr
 from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Nodule
 from p2ch_luna.io.scan_cache import ScanCache, recipe_digest
+from p2ch_luna.processes import Crew, Ended
 
 SLACK_MM = 1.0  # that a place may lie beyond the outermost voxels: tables are rounded
 WORKER_BYTES = 2**31  # for the longest scans of LUNA16; one of 512 x 512 x 300 takes 0.9 GB
@@ -89,109 +88,34 @@ def dropped(prepared: Iterable[Prepared], cache: ScanCache) -> list[Prepared]:
 
 def _in_processes(tasks: deque[_Task], cache: ScanCache, workers: int) -> Iterator[Prepared | Problem]:
     postponed: deque[_Task] = deque()
-    pool: list[_Worker] = []
+    crew: Crew[_Task, _Answer] = Crew(workers, partial(_begin, cache))
     try:
-        while tasks or postponed or any(w.task for w in pool):
-            _hand_out(tasks, postponed, pool, workers, cache)
-            for worker in _wait_for_one(pool):
-                task, answer = worker.finish()
-                if not worker.is_alive:
-                    pool.remove(worker)
+        while tasks or postponed or crew.is_busy:
+            crew.hand_out(tasks)
+            crew.hand_out(postponed)  # to those for whom there was no other
+            for (source, _), answer in crew.answers():
                 if answer is None:
-                    postponed.append(_Task(task.source, waits=True))
+                    postponed.append(_Task(source, waits=True))
                 elif isinstance(answer, LunaError):
                     raise answer
+                elif isinstance(answer, Ended):
+                    reason = answer.reason("prepared")
+                    yield Problem(source.series_uid, str(source.where), reason, source.subset)
                 else:
                     yield answer
     finally:
-        for worker in pool:
-            worker.stop()
+        crew.end()  # what is not stored yet is not there
 
 
-def _hand_out(
-    tasks: deque[_Task], postponed: deque[_Task], pool: list[_Worker], workers: int, cache: ScanCache
-) -> None:
-    """Give each worker that has none a scan; workers are added as they are needed."""
-    while tasks or postponed:
-        idle = next((w for w in pool if w.task is None), None)
-        if idle is None:
-            if len(pool) >= workers:
-                return
-            idle = _Worker(cache)
-            pool.append(idle)
-        idle.begin((tasks or postponed).popleft())
-
-
-def _wait_for_one(pool: Sequence[_Worker]) -> list[_Worker]:
-    """The workers that have answered, or died; at least one."""
-    ready = wait([w.connection for w in pool if w.task is not None])
-    return [w for w in pool if w.connection in ready]
-
-
-class _Worker:
-    """A process that prepares one scan after the other, seen from the process that leads."""
-
-    def __init__(self, cache: ScanCache) -> None:
-        context = get_context("spawn")  # a fork would copy locks that a thread may hold
-        self.task: _Task | None = None
-        self.is_alive = True
-        self.connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, cache), daemon=True)
-        with _interrupts_held():
-            self._process.start()
-        theirs.close()  # so that the end of the process is the end of the pipe
-
-    def begin(self, task: _Task) -> None:
-        """Hand it a scan; if it is dead already, `finish` tells."""
-        self.task = task
-        with suppress(BrokenPipeError):
-            self.connection.send(task)
-
-    def finish(self) -> tuple[_Task, _Answer]:
-        """Its scan and what came of it. Called when its connection is ready."""
-        task, self.task = self.task, None
-        if task is None:
-            raise ValueError("no scan was begun")
-        try:
-            answer: _Answer = self.connection.recv()
-        except (EOFError, ConnectionError):
-            self.is_alive = False
-            self.connection.close()
-            self._process.join()
-            code = self._process.exitcode or 0
-            how = f"was killed by signal {-code} (out of memory?)" if code < 0 else f"ended with code {code}"
-            reason = f"the process that prepared it {how}; try again with fewer workers"
-            answer = Problem(task.source.series_uid, str(task.source.where), reason, task.source.subset)
-        return task, answer
-
-    def stop(self) -> None:
-        """End the process, whatever it is doing: what it has not stored yet is not there."""
-        self._process.terminate()
-        self._process.join()
-        self.connection.close()
-
-
-@contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches all processes of a terminal; those started in this block leave it to the leading one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _serve(connection: Connection[_Answer, _Task], cache: ScanCache) -> None:
-    """What a worker process does, until the leading one ends."""
+def _begin(cache: ScanCache) -> Callable[[_Task], _Answer]:
+    """What a worker process does first; returns what it does with each scan."""
     import blosc2
     import SimpleITK as sitk  # noqa: N813
 
     _keep_memory()
     blosc2.set_nthreads(1)  # the work is split by scans
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-    with suppress(EOFError, BrokenPipeError):
-        while True:
-            connection.send(_attempt(connection.recv(), cache))
+    return partial(_attempt, cache=cache)
 
 
 def _keep_memory() -> None:

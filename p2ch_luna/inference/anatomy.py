@@ -21,7 +21,7 @@ class Place(NamedTuple):
     """What the lungs tell of a finding; None where they do not."""
 
     side: Side | None
-    third: Third | None  # of that lung's height, from its lowest to its highest point
+    third: Third | None  # of that lung's height, from its lowest to its highest point, where both are known
     pleura_mm: float | None  # from the finding's edge to the nearest edge of a lung; 0: it touches
 
 
@@ -56,6 +56,15 @@ class LungMap:
         z, side = self.geometry.to_xyz(irc)[:, 2], self.sides[tuple(irc.T)]
         return {int(k): (float(z[side == k].min()), float(z[side == k].max())) for k in np.unique(side)}
 
+    @cached_property
+    def ends(self) -> dict[int, tuple[bool, bool]]:
+        """Whether the lowest and the highest point of each label that is there are in the image."""
+        bottom, top = (_cut_cm2(self.sides, self.geometry, 0, end) >= CUT_CM2 for end in (0, -1))
+        return {
+            label: (not (bottom and label in self.sides[0]), not (top and label in self.sides[-1]))
+            for label in self.heights_mm
+        }
+
 
 def lung_map(lungs: Lungs) -> LungMap | None:
     """What is kept of the lungs of a CT; None where there are none."""
@@ -68,12 +77,17 @@ def coverage_warnings(lungs: Lungs) -> list[str]:
         return []
     told = []
     for axis, ends in enumerate((("bottom", "top"), ("front", "back"), ("right", "left"))):
-        voxel_cm2 = float(np.delete(lungs.geometry.spacing_irc, axis).prod()) / 100
         for name, end in zip(ends, (0, -1), strict=True):
-            cm2 = np.count_nonzero(lungs.sides.take(end, axis)) * voxel_cm2
+            cm2 = _cut_cm2(lungs.sides, lungs.geometry, axis, end)
             if cm2 >= CUT_CM2:
                 told.append(f"the lungs are cut off at the {name} of the scan, across {cm2:.0f} cm²")
     return told
+
+
+def _cut_cm2(sides: NDArray[np.uint8], geometry: ImageGeometry, axis: int, end: int) -> float:
+    """How much lung lies in the first (0) or the last (-1) plane along an axis of the grid."""
+    voxel_cm2 = float(np.delete(geometry.spacing_irc, axis).prod()) / 100
+    return np.count_nonzero(sides.take(end, axis)) * voxel_cm2
 
 
 def faces_irc(labels: NDArray[np.uint8] | NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -102,10 +116,24 @@ def place_of(mask: NDArray[np.bool_], geometry: ImageGeometry, lungs: LungMap) -
     if not side:
         edge_xyz = lungs.edge.data[nearest[from_edge_mm.argmin()]]
         side = _most_frequent(_labels_at(lungs.geometry.to_irc(edge_xyz) + BOTH_SIDES, lungs))
-    low, high = lungs.heights_mm[side]
-    from_base, height = voxels_xyz[:, 2].mean() - low, high - low
-    third: Third = "lower" if from_base < height / 3 else "middle" if from_base < 2 * height / 3 else "upper"
+    third = _third(float(voxels_xyz[:, 2].mean()), lungs.heights_mm[side], lungs.ends[side])
     return Place(SIDES[side], third, float(from_edge_mm.min()) if labels.all() else 0.0)
+
+
+def _third(z: float, heights_mm: tuple[float, float], ends: tuple[bool, bool]) -> Third | None:
+    """The third of a height in a lung; None where what is cut off of the lung may change it.
+
+    heights_mm: the lung's lowest and highest z in the image.    ends: whether they are the lung's own. More
+    lung below moves a place up in it, so what is in the upper third of a part is so in the whole; likewise
+    the lower third with more lung above.
+    """
+    (low, high), (is_base, is_apex) = heights_mm, ends
+    from_base, height = z - low, high - low
+    if from_base < height / 3:
+        return "lower" if is_base else None
+    if from_base < 2 * height / 3:
+        return "middle" if is_base and is_apex else None
+    return "upper" if is_apex else None
 
 
 def _most_frequent(labels: NDArray[np.uint8]) -> int:

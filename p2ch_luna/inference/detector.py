@@ -19,7 +19,7 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.inference.anatomy import LungMap, coverage_warnings, lung_map
 from p2ch_luna.inference.classify import CROP_IRC, Opinions, classify
 from p2ch_luna.inference.joint import joined
-from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, Proposal, ProposalSettings, propose
+from p2ch_luna.inference.propose import DEFAULT_PROPOSAL, Dropped, Proposals, ProposalSettings, propose
 from p2ch_luna.inference.regions import Region
 from p2ch_luna.inference.runtime import Runtime, check_runtime, on_runtime
 from p2ch_luna.inference.tiles import plan_tiles, segment
@@ -57,12 +57,13 @@ class Diagnosis:
     """What was found in one CT and how."""
 
     series_uid: str
-    detections: list[Detection]  # every candidate with its score, the most probable first
+    detections: list[Detection]  # every candidate that was judged, the most probable first
     warnings: list[str]
     timings_s: dict[str, float]  # seconds of each stage, in their order
     proposal: ProposalSettings
     models: Mapping[str, ModelCard]  # by stage; empty for networks that came without a file
     regions: tuple[Region, ...] = ()  # of each detection, to measure it
+    dropped: tuple[Dropped, ...] = ()  # candidates that were not judged, and why, the best first
     lungs: LungMap | None = None  # None: none were found
     prepared: PreparedCt | None = None  # the CT as it was searched; None: it was not
 
@@ -151,7 +152,7 @@ class NoduleDetector:
             lungs = find_lungs(ct)
             is_searched = lungs.warning is None or self.search_without_lungs
             prepared = prepare(ct, lungs=lungs) if is_searched else None
-        found = self._found(prepared, clock) if prepared else []
+        found, dropped = self._found(prepared, clock) if prepared else ([], [])
         return Diagnosis(
             series_uid=ct.series_uid,
             detections=[detection for detection, _ in found],
@@ -160,18 +161,21 @@ class NoduleDetector:
             proposal=self.proposal,
             models=self.models,
             regions=tuple(region for _, region in found),
+            dropped=tuple(dropped),
             lungs=lung_map(lungs),
             prepared=prepared,
         )
 
-    def _found(self, prepared: PreparedCt, clock: Clock) -> list[tuple[Detection, Region]]:
-        """What is detected and where, the most probable first."""
-        proposals = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
+    def _found(
+        self, prepared: PreparedCt, clock: Clock
+    ) -> tuple[list[tuple[Detection, Region]], list[Dropped]]:
+        """What is detected and where, the most probable first, and what was not judged."""
+        proposals, dropped = _propose(self.segmentation, prepared, self.device, self.proposal, clock)
         candidates = [proposal.candidate for proposal in proposals]
         opinions = self._opinions(prepared.ct, candidates, clock)
         judged = joined(candidates, opinions, self.calibration)
         found = zip(judged, (proposal.region for proposal in proposals), strict=True)
-        return sorted(found, key=lambda one: -one[0].probability)
+        return sorted(found, key=lambda one: -one[0].probability), dropped
 
     def _strangers(self) -> list[str]:
         """That the classifier was calibrated with another segmentation, if so."""
@@ -260,7 +264,8 @@ def propose_candidates(
 
     It is fast with a network made `fast.ready`.
     """
-    return [found.candidate for found in _propose(segmentation, prepared, device, settings, Clock(Silent()))]
+    proposals = _propose(segmentation, prepared, device, settings, Clock(Silent()))
+    return [found.candidate for found in proposals.kept]
 
 
 def _propose(
@@ -269,7 +274,7 @@ def _propose(
     device: torch.device,
     settings: ProposalSettings,
     clock: Clock,
-) -> list[Proposal]:
+) -> Proposals:
     tiles = plan_tiles(prepared.lung)
     with clock.stage("segmentation", len(tiles)) as advance:
         probability = segment(segmentation, prepared.ct.hu, tiles, device=device, advance=advance)

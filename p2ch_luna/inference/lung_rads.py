@@ -14,9 +14,11 @@ NON_SOLID_FROM_MM = 30.0
 def lung_rads(texture: Texture, mean_diameter_mm: float, solid_mm: float) -> LungRads:
     """The category that the size of a nodule alone gives at a baseline screening.
 
-    Mean diameters, of all of it and of its solid part, in mm. Nothing else that Lung-RADS asks for is
-    judged: growth, calcification, spiculation, cysts, airways, the pleura.
+    Mean diameters, of all of it and of its solid part, in mm; to one decimal, as Lung-RADS wants them and
+    a report shows them. Nothing else that Lung-RADS asks for is judged: growth, calcification, spiculation,
+    cysts, airways, the pleura.
     """
+    mean_diameter_mm, solid_mm = round(mean_diameter_mm, 1), round(solid_mm, 1)
     if texture == "ground-glass":
         return "3" if mean_diameter_mm >= NON_SOLID_FROM_MM else "2"
     if texture == "solid":

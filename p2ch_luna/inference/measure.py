@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -19,6 +20,7 @@ from p2ch_luna.inference.texture import Texture, solid_part, texture_of
 
 Segment = tuple[Point, Point]
 TOUCHING = np.ones((3, 3, 3), bool)  # 26 neighbours
+NEARBY_MM = 4.0  # within which a voxel is looked for first where the one wanted is another finding's
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +45,25 @@ class Measurement:
     side: Side | None
     third: Third | None  # of that lung's height
     pleura_mm: float | None  # from its edge to the nearest edge of a lung
+    is_cut_off: bool  # the mask touches an end of the scan, so that the sizes are lower bounds
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        """Where the mask lies in the array of the CT."""
+        return _box(self.low_irc, self.mask.shape)
 
 
-def measure(ct: CtVolume, region: Region, lungs: LungMap | None) -> Measurement:
+def measure(
+    ct: CtVolume, region: Region, lungs: LungMap | None, taken: NDArray[np.bool_] | None = None
+) -> Measurement:
     """Measure one finding of a CT of any orientation; its slices are those nearest to axial.
 
     region: as its `Diagnosis` holds it, of this CT.    lungs: likewise; without them it has no place.
+    taken: (D, H, W) voxels of the CT that are other findings'; None: no voxel is.
     """
-    low, said = finding_on(ct, region)
+    low, said = finding_on(ct, region, taken)
     geometry = ct.geometry.moved_to(low)
-    box = tuple(slice(a, a + n) for a, n in zip(low, said.shape, strict=True))
+    box = _box(low, said.shape)
     hu = to_canonical(CtVolume(ct.series_uid, ct.hu[box], geometry)).hu
     seen = to_canonical(CtVolume(ct.series_uid, said, geometry))
     inside = seen.hu >= region.level
@@ -78,21 +89,32 @@ def measure(ct: CtVolume, region: Region, lungs: LungMap | None) -> Measurement:
         side=place.side,
         third=place.third,
         pleura_mm=place.pleura_mm,
+        is_cut_off=_touches_an_end(low, mask, ct.hu.shape),
     )
 
 
-def finding_on(ct: CtVolume, region: Region) -> tuple[tuple[int, int, int], NDArray[np.float32]]:
+def _touches_an_end(low: tuple[int, int, int], mask: NDArray[np.bool_], shape: tuple[int, ...]) -> bool:
+    """Whether a mask (d, h, w), whose first voxel is `low`, has one in the outermost of the CT."""
+    voxels = np.argwhere(mask) + low
+    return bool((voxels.min(0) == 0).any() or (voxels.max(0) == np.array(shape) - 1).any())
+
+
+def finding_on(
+    ct: CtVolume, region: Region, taken: NDArray[np.bool_] | None = None
+) -> tuple[tuple[int, int, int], NDArray[np.float32]]:
     """A finding's probability (d, h, w) at the voxels of its CT, and which voxel is the first.
 
     It is interpolated at the voxels' centres. Those from the region's level on are the finding: one part
-    that hangs together, the largest; others are 0. Where there is none, the voxel nearest to the peak is.
+    that hangs together, the largest; others are 0, and so is what is taken (D, H, W). Where there is none,
+    the voxel nearest to the peak is that is not taken.
     """
     low, said = _sampled(ct, region)
+    if taken is not None:
+        said *= ~taken[_box(_triple(low), said.shape)]
     labels, count = ndimage.label(said >= region.level, TOUCHING)
     if not count:
-        peak = np.floor(ct.geometry.to_irc(region.peak_xyz) + 0.5).astype(int)
         alone = np.full((1, 1, 1), 2 * region.level, np.float32)  # its outline is half a voxel away
-        return _triple(peak.clip(0, np.array(ct.hu.shape) - 1)), alone
+        return _triple(_nearest_free(ct, region.peak_xyz, taken)), alone
     largest = int(np.bincount(labels.ravel())[1:].argmax()) + 1
     said[(labels > 0) & (labels != largest)] = 0
     (tight,) = ndimage.find_objects((labels == largest).astype(np.int8))
@@ -110,11 +132,36 @@ def _sampled(ct: CtVolume, region: Region) -> tuple[NDArray[np.int_], NDArray[np
     grid = ct.geometry.moved_to(low)
     start = region.geometry.to_irc(grid.to_xyz(np.zeros(3)))
     matrix = (region.geometry.to_irc(grid.to_xyz(np.eye(3))) - start).T
-    said = np.zeros(
-        tuple(high - low), np.float32
-    )  # rounded: what is at the level is so in a flipped scan too
+    # float32 rounds, so that a voxel that is just at the level is so in a flipped scan too.
+    said = np.zeros(tuple(high - low), np.float32)
     ndimage.affine_transform(region.probability, matrix, start, output=said, order=1)
     return low, said
+
+
+def _nearest_free(
+    ct: CtVolume, xyz: NDArray[np.float64], taken: NDArray[np.bool_] | None
+) -> NDArray[np.int_]:
+    """(3,) the voxel of a CT nearest to a place, the first of equals, of those that are not taken.
+
+    Raises ValueError where all are.
+    """
+    shape = np.array(ct.hu.shape)
+    nearest = np.floor(ct.geometry.to_irc(xyz) + 0.5).astype(int).clip(0, shape - 1)
+    if taken is None or not taken[tuple(nearest)]:
+        return np.asarray(nearest)
+    reach_mm = NEARBY_MM
+    while True:  # not in all of the CT at once: it may have a thousand million voxels
+        reach = np.ceil(reach_mm / ct.geometry.spacing_irc).astype(int)
+        low, high = (nearest - reach).clip(0), np.minimum(nearest + reach + 1, shape)
+        free = low + np.argwhere(~taken[tuple(map(slice, low, high))])
+        away_mm = np.linalg.norm(ct.geometry.to_xyz(free) - xyz, axis=-1)
+        if away_mm.min(initial=np.inf) <= reach_mm or (high - low == shape).all():
+            return np.asarray(free[away_mm.argmin()])
+        reach_mm *= 2
+
+
+def _box(low: Sequence[int], shape: Sequence[int]) -> tuple[slice, ...]:
+    return tuple(slice(start, start + n) for start, n in zip(low, shape, strict=True))
 
 
 def mask_volume_mm3(n_voxels: int, geometry: ImageGeometry) -> float:

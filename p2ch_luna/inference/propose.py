@@ -43,14 +43,28 @@ class Proposal(NamedTuple):
     region: Region
 
 
+class Dropped(NamedTuple):
+    """A candidate that is not judged, and why, for the user."""
+
+    candidate: Candidate
+    reason: str
+
+
+class Proposals(NamedTuple):
+    """The candidates of a scan, best first."""
+
+    kept: list[Proposal]
+    dropped: list[Dropped]
+
+
 def propose(
     probability: NDArray[np.float32],
     lung: NDArray[np.bool_],
     geometry: ImageGeometry,
     series_uid: str,
     settings: ProposalSettings = DEFAULT_PROPOSAL,
-) -> list[Proposal]:
-    """Candidates of a probability map (D, H, W) in or at the lung (D, H, W), best first.
+) -> Proposals:
+    """Candidates of a probability map (D, H, W); kept are the best in or at the lung (D, H, W).
 
     The voxels from `threshold` form components. Each core of a component, its connected voxels from
     `mask_threshold`, is a candidate, so nodules that touch faintly stay apart. A component without a core
@@ -61,7 +75,7 @@ def propose(
     """
     irc = np.argwhere(probability >= settings.threshold)
     if not len(irc):
-        return []
+        return Proposals([], [])
     weight = probability[tuple(irc.T)].astype(np.float64)
     group, n_groups = _group(probability, irc, settings)
 
@@ -75,13 +89,42 @@ def propose(
     level = _levels(score, settings)
     size = per_group((weight >= level[group]).astype(np.float64)).astype(int)
     near = per_group(_widened(lung, NEAR_LUNG_MM / geometry.spacing_irc)[tuple(irc.T)].astype(np.float64))
-    kept = np.flatnonzero(near >= SHARE_NEAR_LUNG * n_voxels)
-    kept = kept[np.argsort(-score[1:][kept], kind="stable")][: settings.max_candidates]
-    candidates = [
-        _candidate(series_uid, geometry, center_irc[k], float(score[k + 1]), int(size[k])) for k in kept
-    ]
-    regions = cut_regions(probability, geometry, irc, group, {int(k) + 1: float(level[k + 1]) for k in kept})
-    return [Proposal(*both) for both in zip(candidates, regions, strict=True)]
+
+    def candidate(k: int) -> Candidate:
+        return _candidate(series_uid, geometry, center_irc[k], float(score[k + 1]), int(size[k]))
+
+    kept, reasons = _choose(score[1:], near / n_voxels, settings.max_candidates)
+    regions = cut_regions(probability, geometry, irc, group, {k + 1: float(level[k + 1]) for k in kept})
+    return Proposals(
+        [Proposal(candidate(k), region) for k, region in zip(kept, regions, strict=True)],
+        [Dropped(candidate(k), reason) for k, reason in reasons.items()],
+    )
+
+
+def _choose(
+    score: NDArray[np.float64], near: NDArray[np.float64], most: int
+) -> tuple[list[int], dict[int, str]]:
+    """Which of the candidates to keep and why not the others, the best first.
+
+    score: (N,) probabilities.    near: (N,) shares of their voxels that are near a lung.    most: to keep.
+    """
+    best_first = np.argsort(-score, kind="stable").tolist()
+    kept = [k for k in best_first if near[k] >= SHARE_NEAR_LUNG][:most]
+    is_kept = set(kept)
+    too_many = f"beyond the {most} best candidates of the scan"
+    reasons = {
+        k: too_many if near[k] >= SHARE_NEAR_LUNG else _too_far(near[k])
+        for k in best_first
+        if k not in is_kept
+    }
+    return kept, reasons
+
+
+def _too_far(near: float) -> str:
+    return (
+        f"outside the lungs: {int(100 * near)}% of it lies within {NEAR_LUNG_MM:g} mm of them, "
+        f"at least {SHARE_NEAR_LUNG:.0%} wanted"
+    )
 
 
 def _levels(score: NDArray[np.float64], settings: ProposalSettings) -> NDArray[np.float64]:

@@ -14,6 +14,7 @@ from p2ch_luna.geometry import PADDING_HU, CtVolume, HuArray, ImageGeometry
 
 MIN_VOXELS = 8  # along each axis
 MIN_EXTENT_MM = 8.0  # along each axis: less shows no nodule with its surroundings
+MAX_WIDTH_MM = 1200.0  # along the second longest axis: no scanner is wider, and the length is the patient's
 AIR_BELOW_HU = -200  # every chest CT holds air; where no voxel is below this, the values are not HU
 TISSUE_ABOVE_HU = -500  # and every chest CT holds tissue
 _INT16 = np.iinfo(np.int16)
@@ -24,7 +25,8 @@ def check_shape(source: Path, shape: Sequence[int]) -> None:
     if min(shape) < MIN_VOXELS:
         slices, rows, columns = shape
         raise LunaError(
-            f"{source}: {slices} slices of {rows} x {columns} voxels; expected at least {MIN_VOXELS} each way"
+            f"{source}: {slices} slice{'s' if slices != 1 else ''} of {rows} x {columns} voxels; "
+            f"expected at least {MIN_VOXELS} each way"
         )
 
 
@@ -76,6 +78,9 @@ def _check_extent(source: Path, shape: Sequence[int], geometry: ImageGeometry) -
     if extent.min() < MIN_EXTENT_MM:
         size = " x ".join(f"{side:.3g}" for side in extent)
         raise LunaError(f"{source}: the volume is {size} mm; expected at least {MIN_EXTENT_MM:g} mm each way")
+    if np.sort(extent)[1] > MAX_WIDTH_MM:
+        size = " x ".join(f"{side:.4g}" for side in extent)
+        raise LunaError(f"{source}: the volume is {size} mm; expected at most {MAX_WIDTH_MM:g} mm of width")
 
 
 def _check_values(source: Path, voxels: NDArray[Any]) -> float:
@@ -83,7 +88,9 @@ def _check_values(source: Path, voxels: NDArray[Any]) -> float:
     low, high = float(voxels.min()), float(voxels.max())
     if not (np.isfinite(low) and np.isfinite(high)):
         count = np.count_nonzero(~np.isfinite(voxels))
-        raise LunaError(f"{source}: {count} voxels are NaN or infinite; expected a number of HU in each")
+        raise LunaError(
+            f"{source}: voxels that are NaN or infinite: {count}; expected a number of HU in each"
+        )
     if low > AIR_BELOW_HU:
         raise LunaError(
             f"{source}: values from {low:g} to {high:g}; expected HU, with air below {AIR_BELOW_HU}"

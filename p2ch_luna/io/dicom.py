@@ -36,6 +36,7 @@ from p2ch_luna.io.dicom_headers import (
     read_pixels,
 )
 from p2ch_luna.io.dicom_series import SeriesFacts, group_series
+from p2ch_luna.io.names import itk_name
 
 __all__ = [
     "CT_IMAGE",
@@ -68,8 +69,9 @@ def read_series(folder: Path, series_uid: str | None = None) -> CtVolume:
     """Read the best CT series in a folder and below it (see `dicom_choice`), or the one of that uid.
 
     Slices are ordered by their position along col x row; other files are passed over.
-    Raises LunaError where there is no CT, CT of several patients and no uid to choose by, or where the slices
-    of the series do not make one even stack or its values are not those of a chest CT.
+    Raises LunaError where there is no CT, CT of several patients and no uid to choose by, a uid that several
+    share, or where the slices of the series do not make one even stack or its values are not those of a
+    chest CT.
     """
     return read_dicom(folder, series_uid).ct
 
@@ -106,7 +108,7 @@ def _rescale_warnings(slices: Sequence[Header]) -> list[str]:
     without = sum(not h.text(RESCALE_SLOPE) or not h.text(RESCALE_INTERCEPT) for h in slices)
     units = {h.text(RESCALE_TYPE) for h in slices} - {"", "HU"}
     told = (
-        [f"{without} slices state no rescale to HU: their values were taken as they are"] if without else []
+        [f"slices that state no rescale to HU, their values taken as they are: {without}"] if without else []
     )
     return told + [f"values are said to be {unit}: they were taken as HU" for unit in sorted(units)]
 
@@ -145,7 +147,7 @@ def write_series(folder: Path, ct: CtVolume) -> None:
             image.SetSpacing(ct.geometry.spacing_xyz[:2].tolist())
             for tag, value in _tags(ct, index).items():
                 image.SetMetaData(tag, value)
-            writer.SetFileName(str(temporary / f"{index + 1:04d}.dcm"))
+            writer.SetFileName(itk_name(temporary / f"{index + 1:04d}.dcm"))
             try:
                 writer.Execute(image)
             except RuntimeError as error:

@@ -4,7 +4,7 @@ Only a CT series whose slices make a whole, even stack can be read. Of several, 
 which two differ decides:
 
 1. axial slices before oblique, coronal and sagittal ones;
-2. the chest, or a part of the body that is not told, before a head, an abdomen, …;
+2. the chest, also with a neck or an abdomen, or a part of the body that is not told, before a head, …;
 3. images as they were reconstructed before derived ones, and those before projections (MIP, …);
 4. a series that covers most of the body's length that there is, 300 mm at most being asked for;
 5. slices of up to 1.5 mm before those of up to 2.5 mm, up to 5 mm, and thicker ones;
@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,10 @@ MOST_NAMED = 5  # series, in an error
 COVERED, COVERED_MM = 0.8, 300.0  # part of the longest series' length, which counts up to this
 THICKNESS_CLASSES_MM = (1.5, 2.5, 5.0)
 THINNEST_MM = 0.6  # thinner slices bring noise and no more nodules
-_ELSEWHERE = re.compile(r"HEAD|BRAIN|SKULL|NECK|SPINE|ABDOMEN|PELVIS|HIP|LEG|KNEE|EXTREMITY")
+_CHEST = re.compile(r"CHEST|THORAX|LUNG")  # also CHESTABDOMEN, CHESTABDPELVIS, NECKCHEST
+_ELSEWHERE = re.compile(
+    r"HEAD|BRAIN|SKULL|NECK|SPINE|ABDOMEN|PELVIS|KNEE|EXTREMITY|(?<![A-Z])(HIP|LEG)S?(?![A-Z])"
+)
 _PROJECTIONS = ("MIP", "MINIP", "MAXIP", "AVERAGE", "PROJECTION")
 _SHARP = re.compile(r"(LUNG|BONE|EDGE|FC[3-9]\d|[A-Z]{1,2}(5[5-9]|[6-9]\d)|(D|L|YB|YC)$)")
 
@@ -66,8 +70,8 @@ def choose(
 ) -> Choice:
     """The series of that uid, or else the best by the rules of this module.
 
-    Raises LunaError where there is no CT, no series of that uid, several patients and no uid, or where the
-    series that would be read has a fault.
+    Raises LunaError where there is no CT, no series of that uid or one of several patients, several patients
+    and no uid, or where the series that would be read has a fault.
     """
     if not found:
         if damaged:
@@ -97,6 +101,11 @@ def _asked_for(folder: Path, found: Sequence[FoundSeries], series_uid: str) -> C
     asked = [series for series in found if series.series_uid == series_uid]
     if not asked:
         raise LunaError(f"{folder}: no series {series_uid}; expected one of {_listed(found)}")
+    if len(asked) > 1:
+        raise LunaError(
+            f"{folder}: series {series_uid} has images of {len(asked)} patients; expected one: "
+            "put the files of each into a folder of their own"
+        )
     others = [series for series in found if series.series_uid != series_uid]
     said = (f"not chosen: {s.fault or 'another was asked for'}" for s in others)
     return _choice([*asked, *others], ("chosen: it was asked for", *said), ())
@@ -104,12 +113,14 @@ def _asked_for(folder: Path, found: Sequence[FoundSeries], series_uid: str) -> C
 
 def _check_patients(folder: Path, found: Sequence[FoundSeries]) -> None:
     """Raise LunaError where CTs that can be read are of several patients; who they are is not told."""
-    patients = {header.patient for series in found if series.stack for header in series.stack.headers}
-    if len(patients) > 1:
-        raise LunaError(
-            f"{folder}: CT images of {len(patients)} patients; expected one: choose by --series UID "
-            f"of {_listed(found)}"
-        )
+    readable = {series.series_uid for series in found if series.stack}
+    patients = {series.first.patient for series in found if series.series_uid in readable}
+    if len(patients) < 2:
+        return
+    counts = Counter(series.series_uid for series in found)
+    of_one = [series for series in found if series.stack and counts[series.series_uid] == 1]
+    way = f"name a series (--series UID) of {_listed(of_one)}" if of_one else "no series uid tells them apart"
+    raise LunaError(f"{folder}: CT images of {len(patients)} patients; expected one: {way}")
 
 
 def _listed(found: Sequence[FoundSeries]) -> str:
@@ -141,7 +152,7 @@ def _warnings(best: FoundSeries, found: Sequence[FoundSeries], damaged: Sequence
         if s.fault and len(s.headers) > len(best.headers)
     ]
     lost = sum(d.series_uid not in {series.series_uid for series in found} for d in damaged)
-    unread = [f"{lost} damaged CT images of another series were passed over"] if lost else []
+    unread = [f"damaged CT images of another series, passed over: {lost}"] if lost else []
     return [*(told if len(studies) > 1 else ()), *spoilt, *unread]
 
 
@@ -165,7 +176,8 @@ def _deciding(best: FoundSeries, other: FoundSeries, usable: Sequence[FoundSerie
 
 
 def _is_elsewhere(series: FoundSeries, _: Sequence[FoundSeries]) -> bool:
-    return _ELSEWHERE.search(series.first.text(BODY_PART).upper()) is not None
+    part = series.first.text(BODY_PART).upper()
+    return _ELSEWHERE.search(part) is not None and _CHEST.search(part) is None
 
 
 def _derived(series: FoundSeries, _: Sequence[FoundSeries]) -> int:

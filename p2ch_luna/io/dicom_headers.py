@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.io.names import files_below, itk_name
 
 IMAGE_TYPE, SOP_CLASS_UID, SOP_UID = "0008|0008", "0008|0016", "0008|0018"
 STUDY_UID, SERIES_UID = "0020|000d", "0020|000e"
@@ -146,13 +146,6 @@ def read_headers(folder: Path) -> tuple[list[Header], list[Damaged]]:
     return headers, damaged
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """All files at and below a folder in the order of their names, but for links to nowhere and devices."""
-    for parent, folders, names in os.walk(folder):
-        folders.sort()
-        yield from (path for path in (Path(parent, name) for name in sorted(names)) if path.is_file())
-
-
 def read_header(path: Path) -> Header | Damaged | None:
     """The header of one DICOM image; None: it is none. Raises LunaError where it cannot be opened."""
     head = _head_of(path)
@@ -162,11 +155,21 @@ def read_header(path: Path) -> Header | Damaged | None:
     try:
         reader.ReadImageInformation()
     except RuntimeError:
-        says_ct_image = head[_PREAMBLE : _PREAMBLE + 4] == _MAGIC and CT_IMAGE.encode() + b"\0" in head
-        return Damaged(path, _series_uid_in(head)) if says_ct_image else None
+        return Damaged(path, _series_uid_in(head)) if _says_ct_image(head) else None
     size = (*reader.GetSize(), 1)
     tags = {tag: _clean(reader.GetMetaData(tag)) for tag in _TAGS if reader.HasMetaDataKey(tag)}
     return Header(path, tags, (size[0], size[1], size[2]), reader.GetNumberOfComponents())
+
+
+def _says_ct_image(head: bytes) -> bool:
+    """Whether a file's meta header calls it a CT image; others may refer to one."""
+    tag = b"\x02\x00\x02\x00UI"  # Media Storage SOP Class UID, always explicit little endian
+    place = head.find(tag, _PREAMBLE + 4)
+    if head[_PREAMBLE : _PREAMBLE + 4] != _MAGIC or place < 0:
+        return False
+    start = place + len(tag) + 2
+    length = int.from_bytes(head[start - 2 : start], "little")
+    return head[start : start + length].rstrip(b"\0 ") == CT_IMAGE.encode()
 
 
 def holds_ct(folder: Path) -> bool:
@@ -181,10 +184,10 @@ def is_dicom(path: Path) -> bool:
 
 
 def open_image(path: Path) -> sitk.ImageFileReader:
-    """A reader of one DICOM image; nothing is read yet."""
+    """A reader of one DICOM image; nothing is read yet. Raises LunaError where its name is not UTF-8."""
     reader = sitk.ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     return reader
 
 

@@ -26,6 +26,8 @@ from p2ch_luna.io.dicom_stack import Stack, make_stack
 AXIAL = 0.9  # cosine between the slices' normal and the body's axis, from which on they count as axial
 _PLANES = ("sagittal", "coronal", "axial")
 
+Patient = tuple[str, str]  # see `Header.patient`
+
 
 @dataclass(frozen=True)
 class SeriesFacts:
@@ -43,7 +45,7 @@ class SeriesFacts:
 
 @dataclass(frozen=True, eq=False)
 class FoundSeries:
-    """All images of one series uid; a stack, or what keeps them from being read as one."""
+    """All images of one series uid and one patient; a stack, or what keeps them from being read as one."""
 
     series_uid: str
     headers: tuple[Header, ...]
@@ -111,12 +113,15 @@ class FoundSeries:
 
 
 def group_series(folder: Path, headers: Sequence[Header], damaged: Sequence[Damaged]) -> list[FoundSeries]:
-    """The series that images are of, in the order in which they were found; pixels of doubles are decoded."""
-    groups: dict[str, list[Header]] = defaultdict(list)
+    """The series that images are of, in the order in which they were found; pixels of doubles are decoded.
+
+    Patients are told apart first: careless software gives the series of several the same uid.
+    """
+    groups: dict[tuple[str, Patient], list[Header]] = defaultdict(list)
     for header in headers:
-        groups[header.series_uid].append(header)
+        groups[header.series_uid, header.patient].append(header)
     broken = {d.series_uid: d.path for d in reversed(damaged)}
-    return [_examine(folder, uid, group, broken.get(uid)) for uid, group in groups.items()]
+    return [_examine(folder, uid, group, broken.get(uid)) for (uid, _), group in groups.items()]
 
 
 def _examine(folder: Path, uid: str, headers: Sequence[Header], broken: Path | None) -> FoundSeries:

@@ -65,7 +65,7 @@ def make_stack(folder: Path, headers: Sequence[Header]) -> Stack:
     except _MixedError as error:
         stack = _largest_part(folder, distinct, error)
     copies = len(slices) - len(distinct)
-    twice = (f"{copies} slices are there twice: each was read once",) if copies else ()
+    twice = (f"slices that are there twice, each read once: {copies}",) if copies else ()
     return replace(stack, warnings=(*twice, *stack.warnings))
 
 
@@ -134,7 +134,7 @@ def _straight(folder: Path, slices: Sequence[Header]) -> Stack:
         np.stack([col_step, row_step, normal], axis=1),
     )
     twins = len(ordered) - len(single)
-    told = f"{twins} slices have the same place and pixels as another: each was read once"
+    told = f"slices with the same place and pixels as another, each read once: {twins}"
     return Stack(tuple(single), geometry, (told,) if twins else ())
 
 

@@ -64,6 +64,23 @@ def remove_unclaimed(path: Path, is_waste: Callable[[], bool] = lambda: True) ->
         os.close(held)
 
 
+@contextmanager
+def holding_folder(folder: Path) -> Iterator[bool]:
+    """Whether the lock on a folder is ours until the block ends; it does not wait for another holder.
+
+    It is not where the folder is gone, or its file system knows no locks on folders.
+    """
+    try:
+        held = _locked(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        held = None
+    try:
+        yield held is not None
+    finally:
+        if held is not None:
+            os.close(held)
+
+
 def _locked(path: Path, flags: int, *, wait: bool = False) -> int | None:
     """A descriptor of the file that has this name now, locked; None where another has the lock."""
     how = fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB)

@@ -15,6 +15,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.findings import Point
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.io.checks import make_geometry
+from p2ch_luna.io.names import itk_name
 from p2ch_luna.io.whole import check_is_whole
 
 COLUMNS = ("name", "patient_id", "seriesuid", "coordX", "coordY", "coordZ", "diameter_mm", "mean_malignancy")
@@ -110,7 +111,7 @@ def _read_image(path: Path) -> sitk.Image:
         raise LunaError(f"{path}: no such file; wanted a nodule crop")
     try:
         check_is_whole(path, ".nii.gz")
-        image = sitk.ReadImage(str(path))
+        image = sitk.ReadImage(itk_name(path))
     except (OSError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise LunaError(f"{path}: cannot be read: {reason}; wanted a nodule crop") from error

@@ -11,6 +11,7 @@ import SimpleITK as sitk  # noqa: N813
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import ImageGeometry
 from p2ch_luna.io.checks import make_geometry
+from p2ch_luna.io.names import itk_name
 
 CROP_COLUMNS = ("name", "seriesuid", "first_pixel_x", "first_pixel_y")
 
@@ -44,7 +45,7 @@ def _crop_geometry(path: Path) -> ImageGeometry:
     if not path.is_file():
         raise LunaError(f"{path}: no such file; expected a nodule crop")
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:

@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer
 
 RECIPE = ("p2ch_luna.lungs", "p2ch_luna.io.volumes", "p2ch_luna.io.metaimage")  # and what these import, but:
-APART = ("p2ch_luna.errors", "p2ch_luna.files")  # these do not touch a voxel
+APART = (  # these do not touch a voxel
+    "p2ch_luna.errors",
+    "p2ch_luna.files",
+    "p2ch_luna.io.file_locks",
+    "p2ch_luna.io.find_scans",
+)
 PACKAGE = __name__.split(".")[0]
 ROOT = Path(__file__).parents[1]  # of the package
 _HASH = hashlib.blake2b

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,13 +18,27 @@ from p2ch_luna.files import replacing
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io.checks import make_ct, make_geometry, right_handed
 from p2ch_luna.io.dicom import read_series
-from p2ch_luna.io.dicom_headers import files_below, holds_ct, is_dicom
+from p2ch_luna.io.dicom_headers import holds_ct, is_dicom
+from p2ch_luna.io.find_scans import FoundScan, find_scans
+from p2ch_luna.io.names import READABLE, itk_name, stem_of
 from p2ch_luna.io.unpack import unpacked
-from p2ch_luna.io.whole import check_is_whole
+from p2ch_luna.io.whole import check_bytes, check_is_whole, check_stays_beside, most_bytes
 
-READABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd", ".nhdr")
+__all__ = [
+    "READABLE",
+    "WRITABLE",
+    "read_ct",
+    "read_grid",
+    "read_mask",
+    "read_volume",
+    "scan_at",
+    "series_stem",
+    "suffix_of",
+    "write_ct",
+    "write_mask",
+]
+
 WRITABLE = (".mhd", ".mha", ".nii.gz", ".nii", ".nrrd")
-LABELS_NAME = "nodules.nii.gz"  # labels that lie beside a scan, no scan
 MOST_NAMED = 5  # files, in an error
 _META_TYPES = {"int16": "MET_SHORT", "float32": "MET_FLOAT", "uint8": "MET_UCHAR"}
 
@@ -45,41 +60,48 @@ def read_ct(path: Path, series_uid: str | None = None) -> CtVolume:
 def scan_at(path: Path) -> Iterator[Path]:
     """The volume file or the folder of DICOM that a path leads to; what a zip holds is there in the block.
 
-    A folder is that of DICOM if it holds CT slices, else its one volume file counts.
-    Raises LunaError where the path is not there, the zip is not safe, or there are several volume files.
+    A folder is that of DICOM if it holds CT slices, else the one volume file or zip counts that `find_scans`
+    finds in it. Raises LunaError where the path is not there, the zip is not safe, or there are several.
     """
     if not path.exists():
         raise LunaError(f"{path}: not there; expected a CT file or a folder of DICOM")
     if path.is_dir():
-        yield _scan_in(path)
+        place = _scan_in(path)
+        if place.is_dir():
+            yield place
+        else:
+            with scan_at(place) as inner:
+                yield inner
     elif path.suffix.lower() == ".zip":
         with unpacked(path) as folder:
-            try:
-                yield _scan_in(folder)
-            except LunaError as error:
-                raise LunaError(str(error).replace(str(folder), str(path))) from error
+            place = _scan_in(folder)
+            if place.is_file():
+                check_stays_beside(place)
+            yield place
     else:
         yield path
 
 
 def _scan_in(folder: Path) -> Path:
-    volumes = [path for path in files_below(folder) if _may_be_scan(path)]
-    if not volumes or holds_ct(folder):
+    """The folder itself, for DICOM, or what `find_scans` finds in it besides."""
+    files = [scan for scan in find_scans(folder, tell=False) if not scan.path.is_dir()]
+    if not files or holds_ct(folder):
         return folder
-    if len(volumes) > 1:
-        named = ", ".join(path.name for path in volumes[:MOST_NAMED])
-        raise LunaError(f"{folder}: {len(volumes)} volume files: {named}; expected one: give its own path")
-    return volumes[0]
+    if len(files) > 1:
+        named = ", ".join(_place_in(folder, scan) for scan in files[:MOST_NAMED])
+        raise LunaError(f"{folder}: {len(files)} scans: {named}; expected one: give its own path")
+    return files[0].path
 
 
-def _may_be_scan(path: Path) -> bool:
-    is_hidden = path.name.startswith(".")
-    return path.name.lower().endswith(READABLE) and path.name != LABELS_NAME and not is_hidden
+def _place_in(folder: Path, scan: FoundScan) -> str:
+    return str(scan.path.relative_to(folder)) if scan.member is None else scan.where
 
 
 def read_volume(path: Path) -> tuple[CtVolume, bool]:
     """Read a volume file as `read_ct` does; and whether its slices were reversed for that."""
-    voxels, geometry = _read_image(path)
+    with _told_as_luna_error(path):
+        limit = most_bytes(path)
+    voxels, geometry = _read_image(path, limit)
     return make_ct(path, series_stem(path), voxels, geometry), bool(np.linalg.det(geometry.direction) < 0)
 
 
@@ -127,15 +149,18 @@ def suffix_of(path: Path, known: tuple[str, ...] = READABLE) -> str:
 
 def series_stem(path: Path) -> str:
     """The name of a scan's file without its suffix; only that goes, for a series uid is full of dots."""
-    return path.name[: -len(suffix_of(path))]
+    suffix_of(path)
+    return stem_of(path.name)
 
 
-def _read_image(path: Path) -> tuple[NDArray[Any], ImageGeometry]:
-    """(D, H, W) voxels in the order of the file."""
+def _read_image(path: Path, limit: float = math.inf) -> tuple[NDArray[Any], ImageGeometry]:
+    """(D, H, W) voxels in the order of the file; limit: bytes, above which they are refused unread."""
     suffix = suffix_of(path)
     with _told_as_luna_error(path):
-        check_is_whole(path, suffix)
-        image = _open_reader(path).Execute()
+        check_is_whole(path, suffix, limit)
+        reader = _open_reader(path)
+        check_bytes(path, math.prod(reader.GetSize()) * _bytes_of(reader.GetPixelID()), limit)
+        image = reader.Execute()
     geometry = make_geometry(path, image.GetOrigin(), image.GetSpacing(), image.GetDirection())
     return sitk.GetArrayFromImage(image), geometry
 
@@ -144,10 +169,15 @@ def _open_reader(path: Path) -> sitk.ImageFileReader:
     """Its header read, and known to be that of a 3-D volume."""
     sitk.ProcessObject.SetGlobalWarningDisplay(False)  # what matters is told as an error, in one line
     reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
+    reader.SetFileName(itk_name(path))
     reader.ReadImageInformation()
     _check_is_volume(path, reader)
     return reader
+
+
+def _bytes_of(pixel_id: int) -> int:
+    """Of a voxel of one value."""
+    return int(sitk.Image([1, 1], pixel_id).GetSizeOfPixelComponent())
 
 
 @contextmanager
@@ -185,7 +215,7 @@ def _write_image(path: Path, voxels: NDArray[Any], geometry: ImageGeometry) -> N
     image.SetDirection(geometry.direction.ravel().tolist())
     with replacing(path) as temporary:
         try:
-            sitk.WriteImage(image, str(temporary))
+            sitk.WriteImage(image, itk_name(temporary))
         except RuntimeError as error:
             raise LunaError(f"{path}: cannot be written: {_reason(error)}") from error
 

@@ -14,6 +14,7 @@ from p2ch_luna.inference.detector import Diagnosis
 from p2ch_luna.inference.lung_rads import lung_rads
 from p2ch_luna.inference.malignancy_by_diameter import malignancy_by_diameter
 from p2ch_luna.inference.measure import Measurement, measure
+from p2ch_luna.inference.propose import Dropped
 from p2ch_luna.io.dicom import derived_uid
 from p2ch_luna.io.opened import OpenedScan
 from p2ch_luna.models.checkpoint import OperatingPoint
@@ -38,21 +39,25 @@ class Measured:
 
 
 def measure_findings(diagnosis: Diagnosis, ct: CtVolume, point: OperatingPoint | None) -> list[Measured]:
-    """The detections from the operating point on, the most probable first, measured in their CT."""
-    return [
-        Measured(detection, measure(ct, region, diagnosis.lungs))
-        for detection, region in zip(diagnosis.detections, diagnosis.regions, strict=True)
-        if detection.probability >= finding_threshold(point)
-    ]
+    """The detections from the operating point on, the most probable first, measured in their CT.
+
+    No voxel counts twice: one that two claim is of the first.
+    """
+    found: list[Measured] = []
+    taken = np.zeros(ct.hu.shape, bool)
+    for detection, region in zip(diagnosis.detections, diagnosis.regions, strict=True):
+        if detection.probability >= finding_threshold(point):
+            measurement = measure(ct, region, diagnosis.lungs, taken)
+            taken[measurement.box] |= measurement.mask
+            found.append(Measured(detection, measurement))
+    return found
 
 
 def paint_labels(shape: tuple[int, ...], found: Sequence[Measured]) -> NDArray[np.uint8]:
-    """(D, H, W) on the grid of the CT: voxels of finding k, from 1, are k; the first keeps its own."""
+    """(D, H, W) on the grid of the CT: voxels of finding k, from 1, are k, as many as were measured."""
     labels = np.zeros(shape, np.uint8)
-    for label, finding in reversed(list(enumerate(found, start=1))):
-        mask, low = finding.measurement.mask, finding.measurement.low_irc
-        box = tuple(slice(start, start + n) for start, n in zip(low, mask.shape, strict=True))
-        labels[box][mask] = label
+    for label, finding in enumerate(found, start=1):
+        labels[finding.measurement.box][finding.measurement.mask] = label
     return labels
 
 
@@ -72,8 +77,12 @@ def build_report(
     others = [d for d in diagnosis.detections if d.probability < threshold]
     return Report(
         scan=_scan(scan),
+        is_searched=diagnosis.prepared is not None,
         findings=tuple(_finding(rank, f, scan, files) for rank, f in enumerate(found, start=1)),
-        rejected=tuple(_rejected(d, threshold, point) for d in others),
+        rejected=(
+            *(_rejected(d, threshold, point) for d in others),
+            *(_not_judged(d) for d in diagnosis.dropped),
+        ),
         warnings=(*scan.warnings, *diagnosis.warnings, *(() if is_judged else (NOT_JUDGED,))),
         models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
         settings=Settings(
@@ -125,6 +134,7 @@ def _finding(rank: int, found: Measured, scan: OpenedScan, files: Sequence[str])
         tracking_uid=_tracking_uid(scan.ct.series_uid, detection.center_xyz),
         side=size.side,
         third=size.third,
+        is_cut_off=size.is_cut_off,
         pleura_mm=size.pleura_mm,
         longest_mm=size.longest_mm,
         perpendicular_mm=size.perpendicular_mm,
@@ -158,7 +168,19 @@ def _rejected(detection: Detection, threshold: float, point: OperatingPoint | No
         center_lps_mm=detection.center_xyz,
         diameter_mm=detection.diameter_mm,
         nodule_probability=detection.probability,
+        segmentation_probability=detection.segmentation_probability,
         reason=f"nodule probability is below {threshold:g}{where}",
+    )
+
+
+def _not_judged(dropped: Dropped) -> Rejected:
+    candidate, reason = dropped
+    return Rejected(
+        center_lps_mm=candidate.center_xyz,
+        diameter_mm=candidate.diameter_mm,
+        nodule_probability=None,
+        segmentation_probability=candidate.probability,
+        reason=reason,
     )
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from p2ch_luna.errors import LunaError
 from p2ch_luna.files import publishing
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.inference.detector import Clock, Progress, Silent
 from p2ch_luna.io.opened import OpenedScan, open_scan
 from p2ch_luna.models.checkpoint import OperatingPoint
 from p2ch_luna.report.build import build_report, measure_findings, paint_labels
-from p2ch_luna.report.outputs import REPORT, Results, Wanted, file_names, write_outputs
+from p2ch_luna.report.outputs import REPORT, Results, Wanted, check_folder, file_names, write_outputs
 from p2ch_luna.report.schema import Report
 from p2ch_luna.report.threshold import operating_point
 
@@ -34,7 +34,7 @@ def diagnose(
 
     scan: a .mhd, .mha, NIfTI or NRRD file, a folder of DICOM, or a zip of either.
     output: a folder for the report, page, masks, pictures and DICOM objects; None: nothing is written.
-    detector: `NoduleDetector.load()` if None; load one yourself for many scans.
+    detector: `NoduleDetector.load()` if None, on the CPU; load one yourself for many scans or another device.
     series_uid: of the DICOM series to read; the best axial CT if None.
     fp_per_scan: the operating point from which on there are findings, as in the classifier's card; 1 if None.
     Positions are LPS mm. Raises LunaError for a scan that cannot be searched or files that cannot be written.
@@ -72,9 +72,12 @@ def run(
     with ExitStack() as stack:
         with clock.stage("reading"):
             opened = stack.enter_context(open_scan(scan, series_uid))
+        if series_uid and not opened.series:
+            raise LunaError(f"{scan}: a volume file has no series; wanted DICOM with {series_uid}")
         folder = None
         if output is not None:
-            folder = stack.enter_context(publishing(output, REPORT, lambda: _files_of_report(output)))
+            earlier = check_folder(output)
+            folder = stack.enter_context(publishing(output, REPORT, lambda: earlier))
         with clock.stage("networks"):
             detector = load()
         return _diagnose(detector, opened, folder, point, wanted, clock, progress)
@@ -108,12 +111,3 @@ def _diagnose(
 
 def _timed(report: Report, clock: Clock) -> Report:
     return report.model_copy(update={"timings_s": {k: round(v, 3) for k, v in clock.seconds.items()}})
-
-
-def _files_of_report(folder: Path) -> Iterator[str]:
-    """Files that an earlier diagnosis wrote here, of whatever version; none where nothing says so."""
-    try:
-        names = json.loads((folder / REPORT).read_text(encoding="utf-8"))["files"]
-        yield from (name for name in names if isinstance(name, str))
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # no report, or none of ours: then no file here is ours to remove

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,21 +12,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.files import unfinished
 from p2ch_luna.geometry import ImageGeometry
 from p2ch_luna.inference.detector import Clock, Diagnosis
 from p2ch_luna.inference.lung_picture import lung_picture
 from p2ch_luna.io import write_ct, write_detections, write_mask
+from p2ch_luna.io.names import LABELS_NAME, LUNGS_NAME, SEGMENTATION_NAME, STRUCTURED_REPORT_NAME
 from p2ch_luna.io.opened import OpenedScan
 from p2ch_luna.report.build import PLANES, finding_id
 from p2ch_luna.report.dicom.sources import read_sources
 from p2ch_luna.report.key_images import key_image_name, write_key_images
 from p2ch_luna.report.schema import Report
 
-REPORT, DETECTIONS, LABELS, LUNGS = "report.json", "detections.csv", "nodules.nii.gz", "lungs.nii.gz"
+REPORT, DETECTIONS, LABELS, LUNGS = "report.json", "detections.csv", LABELS_NAME, LUNGS_NAME
 MONTAGE, PAGE = "findings.png", "report.html"
-SEGMENTATION, STRUCTURED_REPORT = "nodules.seg.dcm", "nodules.sr.dcm"
+SEGMENTATION, STRUCTURED_REPORT = SEGMENTATION_NAME, STRUCTURED_REPORT_NAME
 MAX_MARKS = 100  # of a scan: LUNA16's score looks at no more
-_REFUSALS = (LunaError, AttributeError, LookupError, TypeError, ValueError)  # of highdicom, for odd headers
+_FIXED = (DETECTIONS, LABELS, LUNGS, SEGMENTATION, STRUCTURED_REPORT, MONTAGE, PAGE)
+_KEY_IMAGE = re.compile(r"F\d+-(axial|coronal|sagittal)\.png")
+_FILES_OF_SCHEMA_2 = (DETECTIONS, MONTAGE)  # whose reports did not name them
+_REFUSALS = (AttributeError, LookupError, TypeError, ValueError)  # of highdicom, for odd headers
 
 
 @dataclass(frozen=True)
@@ -57,6 +64,35 @@ def file_names(scan: OpenedScan, diagnosis: Diagnosis, n_findings: int, wanted: 
         names += [key_image_name(own, plane) for own in ids for plane in PLANES]
         names += [MONTAGE, PAGE]
     return names
+
+
+def check_folder(folder: Path) -> list[str]:
+    """The files of an earlier diagnosis in a folder of results, which a new one may replace or remove.
+
+    Raises LunaError where a file that a diagnosis writes is there and is not of one: it would be lost.
+    """
+    earlier = _files_of_report(folder / REPORT)
+    if unfinished(folder):  # one that was killed while it moved its files in
+        return sorted({*earlier, *_FIXED})
+    for name in _FIXED:
+        if name not in earlier and (folder / name).exists():
+            raise LunaError(f"{folder / name}: not of a diagnosis written here; wanted another folder")
+    return earlier
+
+
+def _files_of_report(path: Path) -> list[str]:
+    """Those that an earlier report names, of the kinds that a diagnosis writes; none without a report."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        is_ours = str(content["software"]).startswith("p2ch-luna") and "schema_version" in content
+        named = [str(name) for name in content.get("files", _FILES_OF_SCHEMA_2)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        is_ours, named = False, []
+    if not is_ours:
+        raise LunaError(f"{path}: not of luna diagnose; wanted another folder")
+    return [name for name in named if name in _FIXED or _KEY_IMAGE.fullmatch(name)]
 
 
 def can_write_dicom() -> bool:
@@ -93,7 +129,7 @@ def _write_files(folder: Path, results: Results) -> None:
     labels, geometry = as_in_file(results.labels, results.scan)
     write_mask(folder / LABELS, labels, geometry)
     prepared = results.diagnosis.prepared
-    picture = prepared and lung_picture(prepared)
+    picture = lung_picture(prepared) if prepared and LUNGS in results.report.files else None
     if picture:
         write_ct(folder / LUNGS, picture)
 
@@ -105,22 +141,22 @@ def _with_dicom(folder: Path, results: Results) -> Results:
 
     try:
         sources = read_sources(results.scan.dicom_files)
+    except LunaError as error:
+        return _without_dicom(folder, results, str(error))
+    try:
         segmentation = write_seg(folder / SEGMENTATION, results.report, results.labels, sources)
         write_sr(folder / STRUCTURED_REPORT, results.report, sources, segmentation)
-    except _REFUSALS as error:
-        # What highdicom quotes may say who the patient is.
-        reason = str(error) if isinstance(error, LunaError) else type(error).__name__
-        return _without_dicom(
-            folder, results, f"no DICOM SEG and SR: the source does not allow them: {reason}"
-        )
+    except _REFUSALS as error:  # what they quote may say who the patient is
+        return _without_dicom(folder, results, type(error).__name__)
     return results
 
 
-def _without_dicom(folder: Path, results: Results, warning: str) -> Results:
+def _without_dicom(folder: Path, results: Results, reason: str) -> Results:
     for name in (SEGMENTATION, STRUCTURED_REPORT):
         (folder / name).unlink(missing_ok=True)
     report = results.report
     files = tuple(name for name in report.files if name not in (SEGMENTATION, STRUCTURED_REPORT))
+    warning = f"no DICOM SEG and SR: the source does not allow them: {reason}"
     told = report.model_copy(update={"files": files, "warnings": (*report.warnings, warning)})
     return replace(results, report=told)
 

@@ -64,6 +64,7 @@ class Finding(_Part):
     tracking_uid: str  # in DICOM objects; the same for the same series and place
     side: Side | None  # None: the lungs do not tell
     third: Third | None  # of that lung's height
+    is_cut_off: bool  # it touches an end of the scan: its sizes are lower bounds
     pleura_mm: float | None  # from the nodule's edge to the nearest edge of the lung; 0: it touches
     longest_mm: float  # in the axial slice where it is longest
     perpendicular_mm: float  # the longest across that, in the same slice
@@ -85,11 +86,12 @@ class Finding(_Part):
 
 
 class Rejected(_Part):
-    """A detection that is not reported, and why."""
+    """A candidate that is not reported, and why."""
 
     center_lps_mm: Point
     diameter_mm: float
-    nodule_probability: float
+    nodule_probability: float | None  # None: only the segmentation saw it, it was not judged
+    segmentation_probability: float
     reason: str
 
 
@@ -118,8 +120,9 @@ class Report(_Part):
     statement: str = RESEARCH_ONLY
     malignancy_is: str = SUSPICION
     scan: Scan
+    is_searched: bool  # false: no lungs were found, so nothing was looked at and no finding says nothing
     findings: tuple[Finding, ...]  # the most probable first
-    rejected: tuple[Rejected, ...]  # likewise
+    rejected: tuple[Rejected, ...]  # likewise; then those that were not judged
     warnings: tuple[str, ...]
     models: tuple[Model, ...]
     settings: Settings
@@ -129,6 +132,8 @@ class Report(_Part):
     @property
     def count(self) -> str:
         """How many findings, in words."""
+        if not self.is_searched:
+            return "not searched"
         n = len(self.findings)
         return f"{n} finding" + ("s" if n != 1 else "")
 

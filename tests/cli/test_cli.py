@@ -3,9 +3,11 @@
 import logging
 import os
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 import pytest
@@ -192,3 +194,26 @@ def test_progress_on_a_terminal_shows_every_stage(
     shown = capsys.readouterr().err
     assert "lungs" in shown
     assert "segmentation" in shown
+
+
+@pytest.mark.slow
+def test_a_terminated_diagnosis_leaves_nothing(shared_data: Path, tmp_path: Path) -> None:
+    """Not even the slices that it had unpacked."""
+    (tmp_path / "unpacked").mkdir()
+    command = [sys.executable, "-m", "p2ch_luna", "diagnose", str(shared_data / "ct" / "lidc-idri-0001.zip")]
+    process = subprocess.Popen(
+        [*command, "-o", str(tmp_path / "out")],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path / "unpacked")},
+    )
+    assert process.stderr
+    told = iter(process.stderr.readline, "lungs\n")
+    assert "reading\n" in list(told)
+    assert list((tmp_path / "unpacked").iterdir())
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.splitlines()[-1] == "luna: terminated"
+    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "unpacked").iterdir())

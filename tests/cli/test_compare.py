@@ -47,6 +47,10 @@ def test_json_with_the_days_between_two_dates(both: Path) -> None:
     assert content["nodules"][0]["growth"]["verdict"] == "larger"
 
 
+def test_without_a_time_it_is_told_how_to_give_one(both: Path) -> None:
+    assert "for volume doubling times: --days, or --prior-date and --current-date" in run(both).stdout
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [

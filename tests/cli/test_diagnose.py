@@ -266,10 +266,11 @@ def test_a_failure_leaves_the_old_results(
 
     monkeypatch.setattr(NoduleDetector, "load", lambda *_, **__: Failing())
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.json").write_text("old")
+    old = '{"schema_version": "3.0", "software": "p2ch-luna 0.1.0"}'
+    (tmp_path / "out" / "report.json").write_text(old)
     code, _, _ = luna(scan, "-o", tmp_path / "out")
     assert code == 1
-    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"report.json": "old"}
+    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"report.json": old}
 
 
 def test_without_an_output_it_is_wrong_usage(luna: Luna, scan: Path) -> None:

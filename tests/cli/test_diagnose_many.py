@@ -6,13 +6,19 @@ import csv
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from p2ch_luna.cli import main
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_ct, write_series
+from p2ch_luna.models.checkpoint import bundled
+from p2ch_luna.report.many import run as many
+from p2ch_luna.report.many.job import DetectorJob
+from p2ch_luna.report.many.run import ManyDone
 from support.diagnosed import names
 
 Luna = Callable[..., tuple[int, str, str]]
@@ -74,7 +80,7 @@ def test_what_is_done_is_not_done_again(luna: Luna, scans: Path, tmp_path: Path)
     assert "0 diagnosed" in out
     assert (tmp_path / "out" / "a" / "report.json").stat().st_mtime_ns == before
     _, out, _ = luna(scans, "-o", tmp_path / "out", "--workers", 1, "--again", "--json")
-    assert {row["name"]: row["findings"] for row in json.loads(out)} == {"a": 0, "b": 0}
+    assert {row["name"]: row["findings"] for row in json.loads(out)} == {"a": None, "b": None}
     assert (tmp_path / "out" / "a" / "report.json").stat().st_mtime_ns > before
 
 
@@ -92,3 +98,40 @@ def test_a_folder_with_none_is_told(luna: Luna, tmp_path: Path) -> None:
     assert code == 1
     assert "empty" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()
+
+
+def test_results_do_not_go_among_the_scans(luna: Luna, scans: Path) -> None:
+    """Whose own tables, as LUNA16's lists, would be replaced."""
+    before = names(scans)
+    code, _, err = luna(scans, "-o", scans)
+    assert code == 1
+    assert "the scans lie in it; expected another folder" in err.splitlines()[-1]
+    assert names(scans) == before
+
+
+def test_results_of_several_do_not_go_among_those_of_one(luna: Luna, scans: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").touch()
+    code, _, err = luna(scans, "-o", tmp_path / "out")
+    assert code == 1
+    assert "holds report.json, the results of one scan" in err.splitlines()[-1]
+
+
+def test_workers_are_told_their_threads_the_device_and_where_the_weights_are(
+    luna: Luna, scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By absolute paths, as they may run elsewhere."""
+    given: dict[str, Any] = {}
+
+    def note(_scans: object, output: Path, job: DetectorJob, **settings: object) -> ManyDone:
+        given.update(settings, job=job)
+        return ManyDone(output, (), 0, 0.0)
+
+    monkeypatch.setattr(many, "diagnose_many", note)
+    weights = bundled("segmentation")
+    monkeypatch.chdir(weights.parent)
+    threads = torch.get_num_threads()
+    luna(
+        scans, "-o", tmp_path / "out", "--segmentation", weights.name, "--device", "cpu", "--threads", threads
+    )
+    assert (given["threads"], given["job"].device, given["job"].weights[0]) == (threads, "cpu", weights)

@@ -142,7 +142,8 @@ def test_series_of_two_patients_are_listed_and_none_is_chosen(
     found = facts(tmp_path)
     assert (found["kind"], found["series_uid"]) == ("scans of DICOM", None)
     assert [row["series_uid"] for row in found["series"]] == ["1.1", "1.2"]
-    assert found["warnings"][0].startswith("CT images of 2 patients; expected one: choose by --series UID of")
+    told = "CT images of 2 patients; expected one: name a series (--series UID) of"
+    assert found["warnings"][0].startswith(told)
     assert "hidden" not in str(found)
 
 
@@ -202,6 +203,36 @@ def test_a_folder_of_other_scans(
     write_ct(tmp_path / "a.nii.gz", chest)
     found = facts(tmp_path)
     assert (found["kind"], found["scans"], found["subsets"]) == ("folder of scans", 1, {})
+
+
+def test_a_folder_of_one_zip_is_told_as_that_scan(
+    facts: Callable[[Path], dict[str, Any]], tmp_path: Path
+) -> None:
+    write_dicom(tmp_path / "dicom")
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "study.zip", "w") as zipped:
+        for path in (tmp_path / "dicom").iterdir():
+            zipped.write(path, path.name)
+    found = facts(tmp_path / "in")
+    assert (found["kind"], found["path"], found["series_uid"]) == ("scan", str(tmp_path / "in"), "1.2.3")
+
+
+def test_volumes_zips_and_dicom_are_counted_as_they_would_be_diagnosed(
+    facts: Callable[[Path], dict[str, Any]], chest: CtVolume, tmp_path: Path
+) -> None:
+    for name in ("a.mha", "a_mask.mha", "out/lungs.nii.gz"):
+        write_ct(tmp_path / name, chest)
+    write_dicom(tmp_path / "dicom")
+    with zipfile.ZipFile(tmp_path / "b.zip", "w") as zipped:
+        zipped.write(tmp_path / "a.mha", "b.mha")
+    found = facts(tmp_path)
+    assert (found["kind"], found["scans"], found["problems"]) == ("folder of scans", 3, [])
+
+
+def test_studies_of_dicom_are_counted(facts: Callable[[Path], dict[str, Any]], tmp_path: Path) -> None:
+    for uid in ("1.1", "1.2"):
+        write_dicom(tmp_path / uid, small_ct(uid=uid), StudyInstanceUID=f"1.9.{uid}")
+    assert facts(tmp_path)["scans"] == 2
 
 
 def test_a_cache(facts: Callable[[Path], dict[str, Any]], scan: Path, tmp_path: Path) -> None:

@@ -144,6 +144,18 @@ def test_what_lies_beside_the_subsets_does_not_matter_where_some_of_these_are_wa
     assert found(tmp_path, subsets=[1]) == [(1, "1.1")]
 
 
+def test_masks_and_results_are_no_scans(tmp_path: Path) -> None:
+    unpacked(tmp_path, "1.1", "1.1_mask", "nodules")
+    for name in ("out/lungs.nii.gz", "out/nodules.nii.gz", "1.1-seg.nrrd"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert found(tmp_path) == [(None, "1.1")]
+
+
+def test_a_mask_in_a_zip_is_no_scan(tmp_path: Path) -> None:
+    assert found(zipped(tmp_path / "subset1.zip", "1.1", "1.1_mask")) == [(1, "1.1")]
+
+
 def test_hidden_files_are_no_scans(tmp_path: Path) -> None:
     unpacked(tmp_path / "subset0", "1.1", ".5f2a-1.2")
     assert found(tmp_path) == [(0, "1.1")]

@@ -84,7 +84,7 @@ def test_what_is_there_is_not_made_again(
     size = {
         p.source.series_uid: p.n_bytes for p in prepare_all(sources[::2], cache) if isinstance(p, Prepared)
     }
-    monkeypatch.setattr("p2ch_luna.datasets.preparation._Worker", None)  # no process is started
+    monkeypatch.setattr("p2ch_luna.processes._Process", None)  # no process is started
     assert list(prepare_all(sources[::2], cache)) == [
         Prepared(source, size[source.series_uid], None, None) for source in sources[::2]
     ]

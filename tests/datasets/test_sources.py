@@ -218,7 +218,7 @@ BROKEN: dict[str, tuple[Callable[[ScanSource], None], str]] = {
         lambda s: damage(s, "48 48 16", "48 47 16"),
         "73728 bytes; expected 72192 by its header: the sizes in it are wrong",
     ),
-    "NaN": (make_nan, "1 voxels are NaN or infinite; expected a number"),
+    "NaN": (make_nan, "voxels that are NaN or infinite: 1; expected a number"),
     "zero spacing": (
         lambda s: damage(s, "ElementSpacing = 4.0", "ElementSpacing = 0.0"),
         r"ElementSpacing is 0\.0 4\.0 4\.0; expected positive mm",

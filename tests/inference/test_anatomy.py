@@ -62,6 +62,47 @@ def test_thirds_are_of_that_lung(lungs: LungMap) -> None:
     assert place(lungs, 39, -5, 45).third == "lower"
 
 
+def cut(bottom: bool, top: bool) -> LungMap:
+    """The lungs between z 9 and 69 where they go on to the ends of the image, or to one of them."""
+    sides = boxes()[5:35]
+    ends = ([], [sides[:1] * 0])
+    return LungMap(
+        np.concatenate([*ends[not bottom], sides, *ends[not top]]), COARSE.moved_to((4 + bottom, 0, 0))
+    )
+
+
+@pytest.mark.parametrize(
+    ("bottom", "top", "thirds"),
+    [
+        (False, False, ["lower", "middle", "upper"]),
+        (True, False, [None, None, "upper"]),  # more lung below moves a place up in it
+        (False, True, ["lower", None, None]),
+        (True, True, [None, None, None]),
+    ],
+)
+def test_a_third_that_what_is_cut_off_may_change_is_not_told(
+    bottom: bool, top: bool, thirds: list[str | None]
+) -> None:
+    assert [place(cut(bottom, top), -37, -5, z).third for z in (15, 40, 64)] == thirds
+
+
+def test_the_side_of_lungs_that_are_cut_off_is_told() -> None:
+    assert place(cut(True, True), -37, -5, 40).side == "right"
+
+
+def test_a_lung_that_ends_in_the_image_has_its_thirds_beside_one_that_does_not() -> None:
+    sides = cut(True, True).sides
+    sides[[0, -1]] *= sides[[0, -1]] != RIGHT
+    known = LungMap(sides, COARSE.moved_to((5, 0, 0)))
+    assert [place(known, x, -5, 40).third for x in (-37, 39)] == ["middle", None]
+
+
+def test_a_tip_of_lung_at_the_end_leaves_the_thirds() -> None:
+    sides = boxes()
+    sides[4::-1, 3:13, 3:13] = RIGHT  # down to the end, 4 cm² of it
+    assert place(LungMap(sides, COARSE), -37, -5, 40).third == "middle"
+
+
 @pytest.mark.parametrize(
     ("x", "y", "z", "pleura_mm"),
     [

@@ -34,6 +34,19 @@ def test_its_diameter_is_measured(detector: NoduleDetector, scan: CtVolume) -> N
     assert found.diameter_mm == pytest.approx(10, abs=1.5)
 
 
+def test_what_lies_outside_the_lungs_is_kept_as_dropped(
+    detector: NoduleDetector, make_chest: Callable[..., CtVolume]
+) -> None:
+    chest = make_chest(ImageGeometry.axial((1.25, 1.25, 2.0), (-100.0, -75.0, -5.0)), (50, 120, 160))
+    i, r, c = np.rint(chest.geometry.to_irc((0.0, 0.0, 45.0))).astype(int)
+    chest.hu[i - 1 : i + 2, r - 2 : r + 3, c - 2 : c + 3] = 950  # between the lungs, 6 mm from each
+    found = detector(chest)
+    ((candidate, reason),) = found.dropped
+    assert candidate.center_xyz == pytest.approx((0, 0, 45), abs=1.5)
+    assert reason.startswith("outside the lungs")
+    assert len(found.detections) == 1
+
+
 def test_both_stages_are_joined(detector: NoduleDetector, scan: CtVolume) -> None:
     (found,) = detector(scan).detections  # logits 4 and 2: their mean is 3
     assert found.probability == pytest.approx(1 / (1 + np.exp(-3)), rel=1e-4)

@@ -27,3 +27,15 @@ def test_a_part_solid_nodule_goes_by_its_solid_part(mean_mm: float, solid_mm: fl
 @pytest.mark.parametrize(("mean_mm", "category"), [(4, "2"), (29.9, "2"), (30, "3"), (60, "3")])
 def test_ground_glass_goes_by_its_diameter(mean_mm: float, category: str) -> None:
     assert lung_rads("ground-glass", mean_mm, 0.0) == category
+
+
+@pytest.mark.parametrize(("mean_mm", "category"), [(5.94, "2"), (5.97, "3"), (7.96, "4A"), (14.97, "4B")])
+def test_diameters_count_to_one_decimal_as_they_are_shown(mean_mm: float, category: str) -> None:
+    assert lung_rads("solid", mean_mm, mean_mm) == category
+
+
+@pytest.mark.parametrize(
+    ("mean_mm", "solid_mm", "category"), [(5.96, 0, "3"), (9, 5.96, "4A"), (9, 7.96, "4B"), (9, 5.94, "3")]
+)
+def test_so_does_the_solid_part(mean_mm: float, solid_mm: float, category: str) -> None:
+    assert lung_rads("part-solid", mean_mm, solid_mm) == category

@@ -10,6 +10,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import binary_dilation
 from scipy.special import expit
 
 from p2ch_luna.geometry import CtVolume, ImageGeometry
@@ -18,6 +19,7 @@ from p2ch_luna.inference.anatomy import LungMap
 from p2ch_luna.inference.measure import Measurement, measure
 from p2ch_luna.inference.regions import Region
 from p2ch_luna.lungs import RIGHT
+from support.turned_ct import turned
 
 CENTER_XYZ = np.array([30.2, -20.6, 100.3])
 HALF_AXES_MM = np.array([8.0, 5.0, 6.0])  # along x, y, z
@@ -108,15 +110,6 @@ def numbers(found: Measurement) -> dict[str, object]:
     }
 
 
-def turned(ct: CtVolume, axes: tuple[int, ...], signs: tuple[int, ...]) -> CtVolume:
-    """The same scan with its array axes (index, row, col) swapped and flipped."""
-    steps = ct.geometry.direction[:, ::-1] * signs  # columns: index, row, col
-    first = ct.geometry.to_xyz([n - 1 if s < 0 else 0 for n, s in zip(ct.hu.shape, signs, strict=True)])
-    hu = ct.hu[tuple(slice(None, None, s) for s in signs)].transpose(axes)
-    spacing = ct.geometry.spacing_irc[list(axes)]
-    return replace(ct, hu=hu, geometry=ImageGeometry(first, spacing[::-1], steps[:, list(axes)][:, ::-1]))
-
-
 @pytest.mark.parametrize(("axes", "signs"), list(product(permutations(range(3)), [(1, 1, 1), (-1, 1, -1)])))
 def test_the_same_scan_in_another_order_has_the_same_numbers(
     region: Region, axes: tuple[int, ...], signs: tuple[int, ...]
@@ -179,6 +172,37 @@ def test_a_finding_between_the_slices_has_the_voxel_nearest_to_its_peak() -> Non
     nearest = np.rint(ct.geometry.to_irc(CENTER_XYZ)).astype(int)
     assert found.low_irc == tuple(nearest)
     assert (found.longest_mm, found.perpendicular_mm) == pytest.approx((0.7, 0.7), rel=1e-6)
+
+
+def taken_from(found: Measurement, shape: tuple[int, ...], wider: int = 0) -> NDArray[np.bool_]:
+    """The voxels of a measurement, and so many round it."""
+    taken = np.zeros(shape, bool)
+    taken[found.box] = found.mask
+    return np.asarray(binary_dilation(taken, iterations=wider)) if wider else taken
+
+
+def test_what_another_finding_has_taken_is_not_measured(region: Region) -> None:
+    ct = scan()
+    alone = measure(ct, region, None)
+    taken = taken_from(alone, ct.hu.shape)
+    taken[:, :, : ct.hu.shape[2] // 2 + 5] = False  # all but its left tail
+    rest = measure(ct, region, None, taken)
+    assert not taken_from(rest, ct.hu.shape)[taken].any()
+    assert rest.volume_mm3 == pytest.approx(rest.mask.sum() * 0.7 * 0.7 * 1.25)
+    assert rest.mask.sum() == alone.mask.sum() - taken.sum()
+    assert rest.longest_mm < alone.longest_mm - 2
+
+
+@pytest.mark.parametrize("wider", [0, 3, 12])
+def test_a_finding_of_which_all_is_taken_keeps_the_nearest_free_voxel(region: Region, wider: int) -> None:
+    ct = scan()
+    taken = taken_from(measure(ct, region, None), ct.hu.shape, wider)
+    left = measure(ct, region, None, taken)
+    free = np.argwhere(~taken)
+    nearest_mm = np.linalg.norm(ct.geometry.to_xyz(free) - region.peak_xyz, axis=1).min()
+    assert left.mask.sum() == 1
+    assert not taken[left.low_irc]
+    assert math.dist(ct.geometry.to_xyz(left.low_irc), region.peak_xyz) == pytest.approx(nearest_mm)
 
 
 def test_of_parts_that_do_not_hang_together_the_largest_counts(region: Region) -> None:

@@ -28,7 +28,18 @@ def candidates(
 ) -> list[Candidate]:
     lung = np.ones(SHAPE, bool) if lung is None else lung
     settings = settings or ProposalSettings(0.1, 0.5, 200)
-    return [found.candidate for found in propose(probability, lung, geometry, "1.2.3", settings)]
+    return [found.candidate for found in propose(probability, lung, geometry, "1.2.3", settings).kept]
+
+
+def reasons(
+    probability: NDArray[np.float32],
+    lung: NDArray[np.bool_] | None = None,
+    settings: ProposalSettings | None = None,
+) -> list[tuple[float, str]]:
+    """Of the candidates that are dropped: probability and why."""
+    lung = np.ones(SHAPE, bool) if lung is None else lung
+    dropped = propose(probability, lung, OBLIQUE, "1.2.3", settings or ProposalSettings()).dropped
+    return [(candidate.probability, reason) for candidate, reason in dropped]
 
 
 def test_an_empty_map_proposes_nothing(probability: NDArray[np.float32]) -> None:
@@ -128,6 +139,7 @@ def test_only_so_many_are_kept(probability: NDArray[np.float32]) -> None:
         probability[5 + 8 * k, 20, 30] = p
     settings = ProposalSettings(0.1, 0.5, max_candidates=2)
     assert [c.probability for c in candidates(probability, settings=settings)] == [0.75, 0.5]
+    assert reasons(probability, settings=settings) == [(0.25, "beyond the 2 best candidates of the scan")]
 
 
 @pytest.mark.parametrize(("gap", "n"), [(1, 1), (3, 1), (4, 0)])
@@ -153,3 +165,28 @@ def test_a_leak_of_the_wall_is_dropped(probability: NDArray[np.float32]) -> None
     lung[:, :, :20] = True
     probability[10:15, 15:20, 21:42] = 0.9  # columns 21 to 41: 2 of 21 near the lung
     assert candidates(probability, lung) == []
+
+
+def test_what_is_dropped_outside_the_lungs_is_told(probability: NDArray[np.float32]) -> None:
+    lung = np.zeros(SHAPE, bool)
+    lung[:, :, :20] = True
+    probability[10:15, 15:20, 21:41] = 0.75  # columns 21 to 40: 2 of 20 near the lung
+    assert reasons(probability, lung) == [
+        (0.75, "outside the lungs: 10% of it lies within 3 mm of them, at least 25% wanted")
+    ]
+
+
+def test_what_is_dropped_has_its_place_and_size(probability: NDArray[np.float32]) -> None:
+    probability[10:12, 15:17, 20:22] = 0.75
+    ((candidate, _),) = propose(probability, np.zeros(SHAPE, bool), OBLIQUE, "1.2.3").dropped
+    assert OBLIQUE.to_irc(candidate.center_xyz) == pytest.approx((10.5, 15.5, 20.5))
+    assert candidate.volume_mm3 == pytest.approx(8)
+
+
+def test_the_best_of_what_is_dropped_comes_first(probability: NDArray[np.float32]) -> None:
+    lung = np.zeros(SHAPE, bool)
+    lung[:, :, :30] = True
+    for k, p in enumerate((0.25, 0.75, 0.5)):
+        probability[5 + 8 * k, 20, 20 if p < 0.7 else 40] = p
+    dropped = reasons(probability, lung, ProposalSettings(0.1, 0.5, max_candidates=1))
+    assert [p for p, _ in dropped] == [0.75, 0.25]

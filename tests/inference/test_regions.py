@@ -20,7 +20,9 @@ def probability() -> NDArray[np.float32]:
 
 
 def regions(probability: NDArray[np.float32]) -> list[Region]:
-    return [found.region for found in propose(probability, np.ones(probability.shape, bool), GRID, "1.2.3")]
+    return [
+        found.region for found in propose(probability, np.ones(probability.shape, bool), GRID, "1.2.3").kept
+    ]
 
 
 def placed(region: Region, shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -90,7 +92,7 @@ def test_the_level_is_a_share_of_the_peak(
 def test_the_volume_of_a_candidate_is_that_from_the_level_on(probability: NDArray[np.float32]) -> None:
     probability[8:13, 18:23, 20:25] = 0.6
     probability[9:12, 19:22, 21:24] = 1.0
-    (found,) = propose(probability, np.ones(probability.shape, bool), GRID, "1.2.3")
+    (found,) = propose(probability, np.ones(probability.shape, bool), GRID, "1.2.3").kept
     assert found.candidate.volume_mm3 == pytest.approx(27)
 
 

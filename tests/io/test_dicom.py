@@ -236,7 +236,7 @@ BAD = {
         rewritten(lambda ct: replace(ct, hu=ct.hu[:3])),
         r"series: 3 slices of 16 x 20 voxels; expected at least 8",
     ),
-    "one slice": (rewritten(lambda ct: replace(ct, hu=ct.hu[:1])), r"series: 1 slices"),
+    "one slice": (rewritten(lambda ct: replace(ct, hu=ct.hu[:1])), r"series: 1 slice of 16 x 20"),
     "all air": (rewritten(lambda ct: replace(ct, hu=np.full_like(ct.hu, AIR_HU))), r"series: all air"),
     "not HU": (rewritten(lambda ct: replace(ct, hu=ct.hu + np.int16(1024))), r"expected HU"),
 }

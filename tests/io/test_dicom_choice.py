@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io import read_ct
-from p2ch_luna.io.dicom import choose_series
+from p2ch_luna.io.dicom import CT_IMAGE, choose_series
 from p2ch_luna.io.dicom_choice import Choice
 from support.dicom_files import retag, small_ct, write_dicom
 
@@ -95,6 +96,20 @@ def test_a_head_is_not_chosen_before_a_chest(tmp_path: Path) -> None:
     add(tmp_path, "1.1", 1.25, 48, BodyPartExamined="HEAD")
     add(tmp_path, "1.2", 5, 12, BodyPartExamined="CHEST")
     assert remarks(choose_series(tmp_path))["1.1"] == "not chosen: of another body part, HEAD"
+
+
+@pytest.mark.parametrize("part", ["CHESTABDOMEN", "CHESTABDPELVIS", "NECKCHEST", "THORAX SPINE", "COLLEGE"])
+def test_a_body_part_with_the_chest_is_the_chest(tmp_path: Path, part: str) -> None:
+    add(tmp_path, "1.1", 5, 12)
+    add(tmp_path, "1.2", 1.25, 48, BodyPartExamined=part)
+    assert chosen(tmp_path) == "1.2"
+
+
+@pytest.mark.parametrize("part", ["LEG", "UPPER LEG", "HIP", "HIPS", "LEFT_HIP", "ABDOMENPELVIS"])
+def test_a_body_part_without_the_chest_is_not_chosen(tmp_path: Path, part: str) -> None:
+    add(tmp_path, "1.1", 5, 12)
+    add(tmp_path, "1.2", 1.25, 48, BodyPartExamined=part)
+    assert chosen(tmp_path) == "1.1"
 
 
 def test_a_head_alone_is_read(tmp_path: Path) -> None:
@@ -183,7 +198,22 @@ def test_damaged_slices_of_no_other_series_are_told_of(tmp_path: Path) -> None:
     add(tmp_path, "1.2", n=8)
     for path in sorted((tmp_path / "1.2").iterdir()):
         path.write_bytes(path.read_bytes()[:-60])
-    assert choose_series(tmp_path).warnings == ("8 damaged CT images of another series were passed over",)
+    assert choose_series(tmp_path).warnings == ("damaged CT images of another series, passed over: 8",)
+
+
+def test_a_structured_report_that_refers_to_ct_images_is_no_damaged_one(tmp_path: Path) -> None:
+    """As a dose report does, and our own SR of an earlier run."""
+    add(tmp_path, "1.1")
+    report = pydicom.Dataset()
+    report.SOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+    report.SOPInstanceUID, report.SeriesInstanceUID, report.Modality = "1.5.1", "1.5", "SR"
+    image = pydicom.Dataset()
+    image.ReferencedSOPClassUID, image.ReferencedSOPInstanceUID = CT_IMAGE, "1.1.1"
+    report.ReferencedInstanceSequence = [image]
+    report.file_meta = pydicom.dataset.FileMetaDataset()
+    report.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    pydicom.dcmwrite(tmp_path / "dose.dcm", report, enforce_file_format=True)
+    assert choose_series(tmp_path).warnings == ()
 
 
 def test_a_series_that_is_asked_for_is_read(tmp_path: Path) -> None:
@@ -218,7 +248,7 @@ def test_two_patients_are_refused_without_a_word_of_who_they_are(tmp_path: Path)
         read_ct(tmp_path)
     assert str(caught.value) == (
         f"{tmp_path}: CT images of 2 patients; expected one: "
-        "choose by --series UID of 1.1 (CT, 12), 1.2 (CT, 12)"
+        "name a series (--series UID) of 1.1 (CT, 12), 1.2 (CT, 12)"
     )
 
 
@@ -226,6 +256,34 @@ def test_of_two_patients_a_series_can_be_asked_for(tmp_path: Path) -> None:
     add(tmp_path, "1.1", PatientID="1")
     add(tmp_path, "1.2", PatientID="2")
     assert read_ct(tmp_path, "1.2").series_uid == "1.2"
+
+
+def same_uid(folder: Path, n_second: int = 12) -> None:
+    """Two patients whose slices an anonymiser gave one series uid, the second 30 mm above the first."""
+    write_dicom(folder / "a", small_ct(12, 2.5, "1.5"), PatientID="hidden1")
+    write_dicom(folder / "b", small_ct(n_second, 2.5, "1.5", start=-170.0), PatientID="hidden2")
+    retag(folder / "b", SOPInstanceUID=lambda k: f"1.7.{k + 1}")
+
+
+def test_two_patients_of_one_series_uid_never_become_one_stack(tmp_path: Path) -> None:
+    same_uid(tmp_path)
+    with pytest.raises(LunaError, match=r"series 1\.5 has images of 2 patients; expected one: put the files"):
+        choose_series(tmp_path, "1.5")
+
+
+def test_a_uid_that_patients_share_is_not_recommended(tmp_path: Path) -> None:
+    same_uid(tmp_path)
+    with pytest.raises(LunaError, match=r"of 2 patients; expected one: no series uid tells them apart$"):
+        choose_series(tmp_path)
+    add(tmp_path, "1.6", PatientID="hidden1")
+    with pytest.raises(LunaError, match=r"name a series \(--series UID\) of 1\.6 \(CT, 12\)$"):
+        choose_series(tmp_path)
+
+
+def test_a_slice_of_another_patient_in_a_series_is_refused(tmp_path: Path) -> None:
+    same_uid(tmp_path, 1)
+    with pytest.raises(LunaError, match="CT images of 2 patients"):
+        choose_series(tmp_path)
 
 
 def test_one_name_written_in_two_ways_is_one_patient(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_slices_without_a_rescale_are_read_with_a_warning(folder: Path) -> None:
     retag(folder, RescaleSlope=None, RescaleIntercept=None, RescaleType=None)
     scan = read_dicom(folder)
     np.testing.assert_array_equal(scan.ct.hu, small_ct().hu)
-    assert scan.warnings == ("12 slices state no rescale to HU: their values were taken as they are",)
+    assert scan.warnings == ("slices that state no rescale to HU, their values taken as they are: 12",)
 
 
 def test_values_that_are_said_to_be_no_hu_are_told_of(folder: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_copy_of_a_slice_counts_once(folder: Path) -> None:
     shutil.copy(folder / "0005.dcm", folder / "copy.dcm")
     scan = read_dicom(folder)
     np.testing.assert_array_equal(scan.ct.hu, small_ct().hu)
-    assert scan.warnings == ("1 slices are there twice: each was read once",)
+    assert scan.warnings == ("slices that are there twice, each read once: 1",)
 
 
 def test_the_same_pixels_at_the_same_place_count_once_under_two_uids(folder: Path) -> None:
@@ -43,7 +43,7 @@ def test_the_same_pixels_at_the_same_place_count_once_under_two_uids(folder: Pat
     retag(folder / "again", SOPInstanceUID=lambda k: f"1.7.{k + 1}")
     scan = read_dicom(folder)
     np.testing.assert_array_equal(scan.ct.hu, small_ct().hu)
-    assert scan.warnings == ("12 slices have the same place and pixels as another: each was read once",)
+    assert scan.warnings == ("slices with the same place and pixels as another, each read once: 12",)
 
 
 def test_slices_that_all_have_one_uid_are_all_read(folder: Path) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 import zipfile
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,12 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.io import read_ct, write_ct
 from p2ch_luna.io.dicom_headers import MODALITY, PATIENT_ID, SERIES_UID, STUDY_UID, read_header
 from p2ch_luna.io.find_scans import FoundScan, find_scans, on_disk
+from support.dicom_files import small_ct
+
+HEADER = "DimSize = 2 2 2\nElementSpacing = 1 1 1\nElementType = MET_SHORT\nElementDataFile = 1.2.raw\n"
 
 
 def dicom(folder: Path, patient: str, study: str, series: str = "1.2.1", modality: str = "CT") -> None:
@@ -40,7 +46,7 @@ def touch(root: Path, *names: str) -> None:
 def pack(path: Path, *names: str) -> None:
     with zipfile.ZipFile(path, "w") as zipped:
         for name in names:
-            zipped.writestr(name, f"content of {name}")
+            zipped.writestr(name, HEADER if name.endswith(".mhd") else f"content of {name}")
 
 
 def names(root: Path) -> list[str]:
@@ -83,7 +89,7 @@ def test_masks_that_are_passed_over_are_told(tmp_path: Path, caplog: pytest.LogC
     touch(tmp_path, "ct.nii.gz", "ct_mask.nii.gz", "nodules.nii.gz")
     find_scans(tmp_path)
     assert caplog.messages == [
-        f"{tmp_path}: passed over as masks, by their names: 1 files as {tmp_path}/ct_mask.nii.gz"
+        f"{tmp_path}: passed over as masks, by their names, 1 in all: {tmp_path}/ct_mask.nii.gz"
     ]
 
 
@@ -98,6 +104,22 @@ def test_labels_that_this_package_writes_need_no_word(
 def test_results_are_no_scans(tmp_path: Path) -> None:
     touch(tmp_path, "ct.mha", "out/ct/report.json", "out/ct/detections.csv", "out/ct/lungs.nii.gz")
     assert names(tmp_path) == ["ct"]
+
+
+def test_a_scan_in_the_folder_of_its_own_results_is_found(tmp_path: Path) -> None:
+    results = ("report.json", "detections.csv", "lungs.nii.gz", "nodules.nii.gz", "F1-axial.png")
+    touch(tmp_path, "p1/ct.mha", *(f"p1/{name}" for name in results))
+    dicom(tmp_path / "p2", "A", "1.1")
+    dicom(tmp_path / "other", "A", "1.2", modality="SEG")
+    (tmp_path / "other" / "1.dcm").rename(tmp_path / "p2" / "nodules.seg.dcm")
+    touch(tmp_path, *(f"p2/{name}" for name in results))
+    assert names(tmp_path) == ["p1_ct", "p2"]
+
+
+def test_what_is_passed_over_need_not_be_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "ct.nii.gz", "ct_mask.nii.gz")
+    find_scans(tmp_path, tell=False)
+    assert caplog.messages == []
 
 
 def test_the_folder_of_results_is_passed_over(tmp_path: Path) -> None:
@@ -184,7 +206,7 @@ def test_a_few_images_above_studies_are_passed_over_and_told(
     for number in range(2, 10):
         (tmp_path / f"{number}.dcm").unlink()
     assert names(tmp_path) == ["p1", "p2"]
-    assert caplog.messages[0].startswith(f"{tmp_path}: 1 files beside folders of other studies are passed")
+    assert caplog.messages[0].startswith(f"{tmp_path}: too few files for a scan, beside folders of other")
 
 
 def test_objects_that_were_made_from_images_are_no_scans(tmp_path: Path) -> None:
@@ -198,6 +220,54 @@ def test_a_volume_beside_dicom_is_a_scan_of_its_own(tmp_path: Path) -> None:
     dicom(tmp_path / "p1" / "dicom", "A", "1.1")
     touch(tmp_path, "p1/ct.nii.gz")
     assert names(tmp_path) == ["p1_ct", "p1_dicom"]
+
+
+def test_dicom_of_no_ct_beside_a_volume_is_passed_over_and_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    dicom(tmp_path, "A", "1.1", modality="OT")
+    touch(tmp_path, "ct.nii.gz")
+    assert names(tmp_path) == ["ct"]
+    assert caplog.messages == [f"{tmp_path}: DICOM images beside a volume are passed over: none is of a CT"]
+
+
+def test_a_damaged_first_slice_does_not_split_a_study(tmp_path: Path) -> None:
+    for series in ("1.1.1", "1.1.2"):
+        dicom(tmp_path / "p1" / series, "A", "1.1", series)
+    content = (tmp_path / "p1" / "1.1.1" / "1.dcm").read_bytes()
+    (tmp_path / "p1" / "1.1.1" / "1.dcm").unlink()
+    (tmp_path / "p1" / "1.1.1" / "1.dcm").write_bytes(content[:600])
+    dicom(tmp_path / "p2", "B", "1.2")
+    assert names(tmp_path) == ["p1", "p2"]
+
+
+def test_a_folder_whose_name_is_not_utf8_is_a_scan_that_will_fail(tmp_path: Path) -> None:
+    dicom(tmp_path / "p1", "A", "1.1")
+    (tmp_path / "p1").rename(tmp_path / os.fsdecode(b"J\xfcrgen"))
+    dicom(tmp_path / "p2", "B", "1.2")
+    first, second = find_scans(tmp_path)
+    assert (first.where, second.name) == (f"{tmp_path}/J\\xfcrgen", "p2")
+    with pytest.raises(LunaError, match="its name is not UTF-8"), on_disk(first):
+        pass
+
+
+def test_a_scan_opens_as_what_was_found(tmp_path: Path) -> None:
+    """A zip of a volume and its mask, alone in a folder."""
+    write_ct(tmp_path / "ct.mha", small_ct())
+    write_ct(tmp_path / "ct_mask.nii.gz", small_ct())
+    (tmp_path / "in").mkdir()
+    with zipfile.ZipFile(tmp_path / "in" / "one.zip", "w") as zipped:
+        for name in ("ct.mha", "ct_mask.nii.gz"):
+            zipped.write(tmp_path / name, name)
+    (scan,) = find_scans(tmp_path / "in")
+    for path in (scan.path, tmp_path / "in"):
+        assert read_ct(path).series_uid == "ct"
+
+
+def test_a_zip_of_tables_is_no_scan_unless_it_is_named(tmp_path: Path) -> None:
+    pack(tmp_path / "lists.zip", "annotations.csv", "readme.txt", "inner.zip", "ct_mask.nii.gz")
+    assert find_scans(tmp_path) == []
+    assert names(tmp_path / "lists.zip") == ["lists"]
 
 
 def test_one_header_a_folder_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -249,8 +319,17 @@ def test_a_scan_in_a_zip_is_on_disk_for_the_block(tmp_path: Path) -> None:
     with on_disk(FoundScan("a", tmp_path / "a.zip", "x/1.2.mhd")) as path:
         copied = {file.name: file.read_text(encoding="utf-8") for file in path.parent.iterdir()}
         assert path.name == "1.2.mhd"
-    assert copied == {"1.2.mhd": "content of x/1.2.mhd", "1.2.raw": "content of x/1.2.raw"}
+    assert copied == {"1.2.mhd": HEADER, "1.2.raw": "content of x/1.2.raw"}
     assert not path.exists()
+
+
+def test_a_volume_in_a_zip_whose_data_lie_elsewhere_is_refused(tmp_path: Path) -> None:
+    header = HEADER.replace("1.2.raw", "../s.raw")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as zipped:
+        zipped.writestr("1.mhd", header)
+    named = re.escape(f"{tmp_path}/a.zip/1.mhd: its data file is '../s.raw'")
+    with pytest.raises(LunaError, match=named), on_disk(FoundScan("a", tmp_path / "a.zip", "1.mhd")):
+        pass
 
 
 def test_a_scan_in_no_zip_is_where_it_is(tmp_path: Path) -> None:
@@ -258,13 +337,21 @@ def test_a_scan_in_no_zip_is_where_it_is(tmp_path: Path) -> None:
         assert path == tmp_path / "a.mha"
 
 
-def test_a_volume_in_a_zip_that_is_too_large_is_not_unpacked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit", "is_refused"), [(15, True), (16, False)])
+def test_a_volume_in_a_zip_is_refused_where_it_alone_is_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, is_refused: bool
 ) -> None:
-    monkeypatch.setattr("p2ch_luna.io.find_scans.MOST_BYTES", 10)
-    pack(tmp_path / "a.zip", "1.mhd", "2.mhd")
-    scan = FoundScan("a", tmp_path / "a.zip", "1.mhd")
-    with pytest.raises(LunaError, match=r"a\.zip: 1\.mhd: 16 bytes; expected at most 10"), on_disk(scan):
+    """Each of the two has 16 bytes."""
+    monkeypatch.setattr("p2ch_luna.io.unpack.MAX_BYTES", limit)
+    pack(tmp_path / "a.zip", "1.nii", "2.nii")
+    refused = pytest.raises(LunaError, match=r"a\.zip: .* unpacked; expected at most")
+    with refused if is_refused else nullcontext(), on_disk(FoundScan("a", tmp_path / "a.zip", "1.nii")):
+        pass
+
+
+def test_a_volume_in_a_zip_that_leads_out_of_it_is_refused(tmp_path: Path) -> None:
+    pack(tmp_path / "a.zip", "C:\\evil.mhd", "b.mhd")
+    with pytest.raises(LunaError, match="leads out"), on_disk(find_scans(tmp_path)[0]):
         pass
 
 

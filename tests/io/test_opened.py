@@ -94,6 +94,69 @@ def test_labels_beside_a_volume_are_no_second_one(tmp_path: Path) -> None:
     assert read_ct(tmp_path).series_uid == "a"
 
 
+def put_results(folder: Path) -> None:
+    """What a diagnosis leaves, as far as it could be taken for a scan."""
+    for name in ("nodules.nii.gz", "lungs.nii.gz"):
+        write_ct(folder / name, small_ct())
+    for name in ("report.json", "detections.csv"):
+        (folder / name).touch()
+
+
+def test_results_and_masks_beside_a_volume_are_no_second_one(tmp_path: Path) -> None:
+    write_ct(tmp_path / "ct.mha", small_ct())
+    write_ct(tmp_path / "ct_mask.nii.gz", small_ct())
+    put_results(tmp_path / "out")
+    put_results(tmp_path)
+    assert read_ct(tmp_path).series_uid == "ct"
+
+
+def test_a_mask_beside_the_volume_in_a_zip_is_not_the_scan(tmp_path: Path) -> None:
+    write_ct(tmp_path / "scan" / "ct.mha", small_ct())
+    write_ct(tmp_path / "scan" / "ct_mask.nii.gz", small_ct())
+    assert read_ct(zip_folder(tmp_path / "scan", tmp_path / "scan.zip")).series_uid == "ct"
+
+
+def test_a_folder_with_only_a_zip_is_that_zip(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "download").mkdir()
+    zip_folder(folder, tmp_path / "download" / "study.zip")
+    with open_scan(tmp_path / "download") as scan:
+        np.testing.assert_array_equal(scan.ct.hu, small_ct().hu)
+
+
+def test_dicom_behind_a_link_is_read(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "series").symlink_to(folder)
+    np.testing.assert_array_equal(read_ct(tmp_path / "p1").hu, small_ct().hu)
+
+
+def test_an_error_of_a_volume_in_a_zip_names_the_zip(tmp_path: Path) -> None:
+    write_ct(tmp_path / "scan" / "a.mha", small_ct())
+    content = (tmp_path / "scan" / "a.mha").read_bytes()
+    (tmp_path / "scan" / "a.mha").write_bytes(content[:-100])
+    path = zip_folder(tmp_path / "scan", tmp_path / "scan.zip")
+    with pytest.raises(LunaError, match=rf"^{path}/download/a\.mha: 2780 bytes; expected 2880"):
+        read_ct(path)
+
+
+@pytest.mark.parametrize("name", ["{outside}", "../../{outside}", "LIST", "C:s.raw", "a\\s.raw"])
+@pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
+def test_a_volume_in_a_zip_does_not_lead_out_of_it(tmp_path: Path, suffix: str, name: str) -> None:
+    outside = tmp_path / "s.raw"
+    outside.write_bytes(small_ct().hu.tobytes())
+    name = name.format(outside=outside)
+    headers = {
+        ".mhd": "NDims = 3\nDimSize = 12 10 12\nElementSpacing = 1 1 2.5\nElementType = MET_SHORT\n"
+        f"ElementDataFile = {name}\n",
+        ".nhdr": "NRRD0004\ntype: short\ndimension: 3\nsizes: 12 10 12\nencoding: raw\nendian: little\n"
+        f"data file: {name}\n\n",
+    }
+    with zipfile.ZipFile(tmp_path / "scan.zip", "w") as zipped:
+        zipped.writestr(f"a{suffix}", headers[suffix])
+        zipped.writestr("LIST", "nothing")
+    with pytest.raises(LunaError, match=r"its data file is '.*'; expected the name of a file beside"):
+        read_ct(tmp_path / "scan.zip")
+
+
 def test_a_mask_beside_dicom_is_not_the_scan(folder: Path) -> None:
     write_ct(folder / "mask.nii.gz", small_ct())
     with open_scan(folder) as scan:
@@ -103,7 +166,7 @@ def test_a_mask_beside_dicom_is_not_the_scan(folder: Path) -> None:
 def test_a_folder_of_two_volumes_is_refused(tmp_path: Path) -> None:
     for name in ("a.mhd", "b.nii"):
         write_ct(tmp_path / name, small_ct())
-    with pytest.raises(LunaError, match=r": 2 volume files: a\.mhd, b\.nii; expected one: give its own path"):
+    with pytest.raises(LunaError, match=r": 2 scans: a\.mhd, b\.nii; expected one: give its own path"):
         read_ct(tmp_path)
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import stat
+import subprocess
+import sys
 import tempfile
 import time
 import zipfile
@@ -13,6 +17,7 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io import unpack
+from p2ch_luna.io.file_locks import holding_folder
 from p2ch_luna.io.unpack import unpacked
 
 
@@ -54,10 +59,58 @@ def test_nothing_is_left_where_the_block_raises(tmp_path: Path, temporary: Path)
     assert list(temporary.iterdir()) == []
 
 
+def test_an_error_of_the_block_names_the_zip(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", **{"b/c.mha": b"1"})
+    with pytest.raises(LunaError) as caught, unpacked(path) as folder:
+        raise LunaError(f"{folder}/b/c.mha: broken")
+    assert str(caught.value) == f"{path}/b/c.mha: broken"
+
+
+KILLED = """
+import os, pathlib, signal, sys
+from p2ch_luna.io.unpack import unpacked
+with unpacked(pathlib.Path(sys.argv[1])):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next(tmp_path: Path, temporary: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", IM1=b"1")
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    killed = subprocess.Popen([sys.executable, "-c", KILLED, str(path)], env=environment)
+    assert killed.wait() == -signal.SIGKILL
+    (left,) = temporary.iterdir()
+    assert left.name.startswith(f"luna-{killed.pid}-")
+    assert (left / "IM1").is_file()
+    with unpacked(path) as folder:
+        assert list(temporary.iterdir()) == [folder]
+        assert folder.name.startswith(f"luna-{os.getpid()}-")
+
+
+def test_what_is_in_use_or_of_others_is_not_removed(tmp_path: Path, temporary: Path) -> None:
+    """Of a number that no process has, but locked, as by one in another container; a file; another name."""
+    locked, elsewhere = temporary / "luna-999999999-a", tmp_path / "elsewhere"
+    for folder in (locked, elsewhere, temporary / "luna-other", temporary / f"luna-{os.getpid()}-b"):
+        folder.mkdir()
+    (temporary / "luna-999999999-c").touch()
+    (temporary / "luna-999999999-d").symlink_to(elsewhere)
+    before = sorted(temporary.iterdir())
+    with holding_folder(locked) as is_held, unpacked(zip_of(tmp_path / "a.zip", IM1=b"1")):
+        assert is_held
+    assert sorted(temporary.iterdir()) == before
+    assert elsewhere.is_dir()
+
+
 def test_zips_in_it_and_what_a_system_added_are_left_out(tmp_path: Path) -> None:
     names = ["__MACOSX/IM1", "a/.DS_Store", ".hidden/IM1", "a/b.zip", "a/IM1"]
     with unpacked(zip_of(tmp_path / "a.zip", **dict.fromkeys(names, b"1"))) as folder:
         assert [path.name for path in folder.rglob("*") if path.is_file()] == ["IM1"]
+
+
+def test_members_that_are_not_chosen_are_neither_unpacked_nor_checked(tmp_path: Path) -> None:
+    path = zip_of(tmp_path / "a.zip", **dict.fromkeys(["a/IM1", "a/IM2", "../evil"], b"1"))
+    with unpacked(path, ["a/IM2"]) as folder:
+        assert [path.relative_to(folder).as_posix() for path in folder.rglob("IM*")] == ["a/IM2"]
 
 
 @pytest.mark.parametrize(

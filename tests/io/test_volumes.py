@@ -125,6 +125,45 @@ def test_joined_gzip_files_are_one(tmp_path: Path, random_ct: CtVolume) -> None:
     np.testing.assert_array_equal(read_ct(tmp_path / "a.nii.gz").hu, random_ct.hu)
 
 
+def zeros_but_for_a_corner(sides: tuple[int, int, int]) -> NDArray[np.int16]:
+    """HU that compress a thousandfold."""
+    hu = np.full(sides, -1000, np.int16)
+    hu[0, 0, 0] = 40
+    return hu
+
+
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.mha", "a.nrrd"])
+def test_a_volume_that_blows_up_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """2 MB of which each format keeps less than 20 kB, refused from 1 MB on."""
+    image = sitk.GetImageFromArray(zeros_but_for_a_corner((100, 100, 100)))
+    sitk.WriteImage(image, str(tmp_path / name), useCompression=True)
+    monkeypatch.setattr("p2ch_luna.io.whole.RATIO_FROM_BYTES", 1_000_000)
+    with pytest.raises(LunaError, match=rf"{name}: over 0\.001 GB unpacked; expected 100 times its size at"):
+        read_ct(tmp_path / name)
+
+
+def test_a_header_that_states_a_huge_volume_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    """NRRD of which only the sizes say 200 GB, as its data are not counted beforehand."""
+    text = "NRRD0004\ntype: short\ndimension: 3\nsizes: 10000 10000 1000\nencoding: raw\nendian: little\n\n"
+    (tmp_path / "a.nrrd").write_bytes(text.encode() + bytes(1000))
+    with pytest.raises(LunaError, match=r"a\.nrrd: over 0\.268 GB unpacked"):
+        read_ct(tmp_path / "a.nrrd")
+
+
+def test_a_mask_may_compress_as_it_likes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p2ch_luna.io.whole.RATIO_FROM_BYTES", 1)
+    write_mask(tmp_path / "a.nii.gz", np.ones((100, 100, 100), bool), ImageGeometry.axial((1.0, 1.0, 1.0)))
+    assert read_mask(tmp_path / "a.nii.gz")[0].all()
+
+
+def test_a_nrrd_header_without_an_end_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.nhdr").write_text("NRRD0004\n" + "# no more\n" * 10_000 + "data file: /etc/hosts\n\n")
+    with pytest.raises(LunaError, match=r"a\.nhdr: a NRRD header of over 65536 bytes"):
+        read_ct(tmp_path / "a.nhdr")
+
+
 def test_a_suffix_in_capitals_is_known(tmp_path: Path, random_ct: CtVolume) -> None:
     write_as(tmp_path, ".nii.gz", random_ct).rename(tmp_path / "1.2.3.NII.GZ")
     assert read_ct(tmp_path / "1.2.3.NII.GZ").series_uid == "1.2.3"
@@ -365,10 +404,14 @@ BAD = {
     "4-D": (two_times, r"4d\.nii\.gz: a 4-D image of 20 x 16 x 12 x 2; expected a 3-D"),
     "colour": (colours, r"rgb\.mha: 3 values a voxel"),
     "3 slices": (voxels_as("a.mha", lambda hu: hu[:3]), r"a\.mha: 3 slices of 16 x 20 .* at least 8"),
-    "NaN": (voxels_as("a.mha", with_value(np.nan)), r"a\.mha: 1 voxels are NaN"),
-    "NaN in nii": (voxels_as("a.nii", with_value(np.nan)), r"a\.nii: 1 voxels are NaN"),
-    "NaN in nii.gz": (voxels_as("a.nii.gz", with_value(np.nan)), r"a\.nii\.gz: 1 voxels are NaN"),
-    "infinite": (voxels_as("a.mha", with_value(-np.inf)), r"a\.mha: 1 voxels are NaN or inf"),
+    "1 slice": (voxels_as("a.mha", lambda hu: hu[:1]), r"a\.mha: 1 slice of 16 x 20 voxels; expected at"),
+    "NaN": (voxels_as("a.mha", with_value(np.nan)), r"a\.mha: voxels that are NaN or infinite: 1"),
+    "NaN in nii": (voxels_as("a.nii", with_value(np.nan)), r"a\.nii: voxels that are NaN or infinite: 1"),
+    "NaN in nii.gz": (
+        voxels_as("a.nii.gz", with_value(np.nan)),
+        r"a\.nii\.gz: voxels that are NaN or infinite: 1",
+    ),
+    "infinite": (voxels_as("a.mha", with_value(-np.inf)), r"a\.mha: voxels that are NaN or infinite: 1"),
     "all air": (voxels_as("a.mha", lambda hu: np.full_like(hu, -1000)), r"all air, values from -1000"),
     "not HU": (voxels_as("a.mha", lambda hu: hu + 1024), r"values from 2[45] to .*; expected HU"),
     "tiny": (header_with("= 0.7 0.8 1.25", "= 0.1 0.8 1.25"), r"the volume is 15 x 12\.8 x 2 mm; expected"),
@@ -388,3 +431,21 @@ def test_bad_input_is_refused_in_one_line(
         read_ct(path)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr() == ("", "")  # nothing leaks from the libraries beneath
+
+
+def test_a_volume_wider_than_any_scanner_is_refused(tmp_path: Path) -> None:
+    """As where a spacing is given in other units: it would be searched for hours."""
+    hu = np.full((10, 130, 130), -1000, np.int16)
+    hu[:, 40:90, 40:90] = 40
+    write_ct(tmp_path / "wide.mha", CtVolume("wide", hu, ImageGeometry.axial((20.0, 20.0, 5.0))))
+    with pytest.raises(
+        LunaError, match=r"wide\.mha: the volume is 50 x 2600 x 2600 mm; expected at most 1200"
+    ):
+        read_ct(tmp_path / "wide.mha")
+
+
+def test_a_long_volume_is_read(tmp_path: Path) -> None:
+    hu = np.full((130, 10, 12), -1000, np.int16)
+    hu[:, 4:9, 4:9] = 40
+    write_ct(tmp_path / "long.mha", CtVolume("long", hu, ImageGeometry.axial((30.0, 30.0, 10.0))))
+    assert read_ct(tmp_path / "long.mha").hu.shape == (130, 10, 12)

@@ -8,9 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from p2ch_luna.findings import Candidate
 from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
+from p2ch_luna.inference.propose import Dropped
 from p2ch_luna.io.opened import SeriesFacts
 from p2ch_luna.report.build import NOT_JUDGED, build_report, measure_findings, paint_labels
+from p2ch_luna.report.schema import Rejected
 from p2ch_luna.report.threshold import FINDING_THRESHOLD
 from support.diagnosed import CARD, POINT, detection, diagnosis_of, opened, report_of
 
@@ -101,6 +104,25 @@ def test_labels_are_the_ranks_and_the_first_keeps_its_own(chest: CtVolume) -> No
     assert (labels == 1).sum() == 33
 
 
+@pytest.mark.parametrize("apart", [0, 1, 3, 5])
+def test_the_volume_of_a_finding_is_that_of_its_label(chest: CtVolume, apart: int) -> None:
+    found = [detection(chest, 0.9 - apart / 100, (15, 15, 15 + apart)) for apart in (0, apart)]
+    diagnosis = diagnosis_of(chest, *found)
+    measured = measure_findings(diagnosis, chest, POINT)
+    labels = paint_labels(chest.hu.shape, measured)
+    volumes = [f.volume_mm3 for f in build_report(diagnosis, opened(chest), measured, POINT).findings]
+    assert volumes == [(labels == 1).sum(), (labels == 2).sum()]
+    assert volumes[0] == 33
+    assert volumes[1] >= 1
+
+
+def test_what_is_below_the_operating_point_takes_no_voxel(chest: CtVolume) -> None:
+    unlikely = detection(chest, 0.2, (15, 15, 15))
+    diagnosis = diagnosis_of(chest, unlikely, detection(chest, 0.9, (15, 15, 16)))
+    (found,) = measure_findings(diagnosis, chest, POINT)
+    assert found.measurement.volume_mm3 == 33
+
+
 def test_no_finding_has_no_label() -> None:
     assert paint_labels((2, 3, 4), []).tolist() == np.zeros((2, 3, 4)).tolist()
 
@@ -111,6 +133,22 @@ def test_what_is_not_probable_is_rejected_with_a_reason(ct: CtVolume) -> None:
     assert [r.nodule_probability for r in report.rejected] == [0.2]
     assert report.rejected[0].reason == (
         "nodule probability is below 0.5, the operating point of 1 false positive a scan"
+    )
+
+
+def test_what_was_not_judged_is_rejected_with_a_reason(ct: CtVolume) -> None:
+    candidate = Candidate("1.2.3", (1.0, 2.0, 3.0), 0.7, 33.0, 4.0)
+    diagnosis = replace(
+        diagnosis_of(ct, detection(ct, 0.2)), dropped=(Dropped(candidate, "outside the lungs"),)
+    )
+    below, dropped = build_report(diagnosis, opened(ct), [], POINT).rejected
+    assert (below.nodule_probability, below.segmentation_probability) == (0.2, 0.9)
+    assert dropped == Rejected(
+        center_lps_mm=(1.0, 2.0, 3.0),
+        diameter_mm=4.0,
+        nodule_probability=None,
+        segmentation_probability=0.7,
+        reason="outside the lungs",
     )
 
 
@@ -151,3 +189,19 @@ def test_the_networks_cards_are_in_it(ct: CtVolume) -> None:
 
 def test_stages_are_timed_to_the_millisecond(ct: CtVolume) -> None:
     assert report_of(ct).timings_s == {"lungs": 0.123, "segmentation": 6.0}
+
+
+def test_a_finding_at_the_end_of_the_scan_is_cut_off(chest: CtVolume) -> None:
+    """The ball of radius 2 mm reaches voxel 0 from voxel 2 on."""
+    found = report_of(chest, detection(chest, 0.9, (2, 15, 15)), detection(chest, 0.8, (3, 15, 27))).findings
+    assert [finding.is_cut_off for finding in found] == [True, True]
+    (inside,) = report_of(chest, detection(chest, 0.9, (3, 15, 26))).findings
+    assert not inside.is_cut_off
+
+
+def test_a_scan_that_was_not_searched_is_not_clean(ct: CtVolume) -> None:
+    assert report_of(ct).is_searched
+    nothing = replace(diagnosis_of(ct, warnings=("no lungs found",)), prepared=None)
+    report = build_report(nothing, opened(ct), [])
+    assert not report.is_searched
+    assert report.count == "not searched"

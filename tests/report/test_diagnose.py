@@ -88,14 +88,20 @@ def test_dicom_objects_can_be_left_out(chest: CtVolume, tmp_path: Path) -> None:
     assert names(tmp_path / "out") == ["detections.csv", "nodules.nii.gz", "report.json"]
 
 
-@pytest.mark.parametrize("error", [LunaError("1.dcm: cannot be read"), KeyError("DOE^JANE")])
+@pytest.mark.parametrize(
+    ("where", "error"),
+    [
+        ("outputs.read_sources", LunaError("1.dcm: cannot be read")),
+        ("dicom.sr.write_sr", KeyError("DOE^JANE")),
+    ],
+)
 def test_a_source_that_allows_no_dicom_objects_has_all_the_rest(
-    chest: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+    chest: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, error: Exception
 ) -> None:
     def refuse(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("p2ch_luna.report.dicom.sr.write_sr", refuse)
+    monkeypatch.setattr(f"p2ch_luna.report.{where}", refuse)
     write_series(tmp_path / "dicom", chest)
     report = diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR)
     assert names(tmp_path / "out") == sorted(["report.json", *report.files])
@@ -146,12 +152,56 @@ def test_a_second_run_takes_away_the_pictures_of_the_first(scan: Path, tmp_path:
     assert names(tmp_path / "out") == ["detections.csv", "mine.txt", "nodules.nii.gz", "report.json"]
 
 
-@pytest.mark.parametrize("old", ["", "[]", "{}", '{"files": 3}', '{"files": [3]}'])
-def test_an_old_report_that_is_none_is_overwritten(scan: Path, tmp_path: Path, old: str) -> None:
+@pytest.mark.parametrize(
+    "other",
+    ["", "[]", "{}", '{"title": "mine", "files": ["mine.csv"]}', '{"software": "p2ch-luna", "files": 3}'],
+)
+def test_a_report_of_another_program_is_not_overwritten(scan: Path, tmp_path: Path, other: str) -> None:
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "report.json").write_text(old)
+    (tmp_path / "out" / "report.json").write_text(other)
+    (tmp_path / "out" / "mine.csv").touch()
+    with pytest.raises(LunaError, match=r"out/report\.json: not of luna diagnose; wanted another folder"):
+        diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert names(tmp_path / "out") == ["mine.csv", "report.json"]
+
+
+def test_a_file_that_nothing_says_is_ours_is_not_overwritten(scan: Path, tmp_path: Path) -> None:
+    """As the true labels that `luna phantom` puts beside its scan."""
+    (tmp_path / "nodules.nii.gz").write_text("mine")
+    with pytest.raises(LunaError, match=r"nodules\.nii\.gz: not of a diagnosis written here"):
+        diagnose(scan, tmp_path, detector=DETECTOR, wanted=NO_PAGE)
+    assert (tmp_path / "nodules.nii.gz").read_text() == "mine"
+
+
+def test_only_files_of_kinds_that_a_diagnosis_writes_are_taken_away(scan: Path, tmp_path: Path) -> None:
+    report = {"software": "p2ch-luna 0.1.0", "schema_version": "3.0", "files": ["mine.csv", "F9-axial.png"]}
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    (tmp_path / "mine.csv").touch()
+    (tmp_path / "F9-axial.png").touch()
+    diagnose(scan, tmp_path, detector=DETECTOR, wanted=NO_PAGE)
+    assert "mine.csv" in names(tmp_path)
+    assert "F9-axial.png" not in names(tmp_path)
+
+
+def test_results_of_schema_2_are_replaced(scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "report.json").write_text('{"schema_version": "2.0", "software": "p2ch-luna 0.1.0"}')
+    (tmp_path / "out" / "findings.png").touch()
+    (tmp_path / "out" / "detections.csv").touch()
     diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
-    assert json.loads((tmp_path / "out" / "report.json").read_text())["schema_version"] == "3.0"
+    assert names(tmp_path / "out") == ["detections.csv", "nodules.nii.gz", "report.json"]
+
+
+def test_what_a_killed_run_has_moved_in_is_replaced(scan: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / ".0123abcd").mkdir(parents=True)
+    (tmp_path / "out" / "detections.csv").touch()
+    diagnose(scan, tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert (tmp_path / "out" / "detections.csv").stat().st_size > 0
+
+
+def test_a_series_of_a_volume_file_is_told(scan: Path) -> None:
+    with pytest.raises(LunaError, match=r"scan\.mha: a volume file has no series; wanted DICOM with 1\.2\.3"):
+        diagnose(scan, detector=DETECTOR, series_uid="1.2.3")
 
 
 def test_a_failure_leaves_the_old_results_whole(

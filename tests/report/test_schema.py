@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from p2ch_luna import __version__
 from p2ch_luna.geometry import CtVolume
 from p2ch_luna.io.opened import SeriesFacts
-from p2ch_luna.report.schema import SCHEMA_VERSION, Report
+from p2ch_luna.report.schema import SCHEMA_VERSION, Rejected, Report
 from support.diagnosed import detection, report_of
 
 
@@ -24,6 +24,18 @@ def test_a_report_says_its_version_and_that_it_is_no_device(ct: CtVolume) -> Non
 
 def test_it_comes_back_from_its_json(ct: CtVolume) -> None:
     report = report_of(ct, detection(ct, 0.9), detection(ct, 0.1))
+    assert Report.model_validate_json(report.to_json()) == report
+
+
+def test_what_was_not_judged_comes_back_from_json(ct: CtVolume) -> None:
+    outside = Rejected(
+        center_lps_mm=(1.0, 2.0, 3.0),
+        diameter_mm=4.0,
+        nodule_probability=None,
+        segmentation_probability=0.7,
+        reason="outside the lungs",
+    )
+    report = report_of(ct).model_copy(update={"rejected": (outside,)})
     assert Report.model_validate_json(report.to_json()) == report
 
 

@@ -51,4 +51,10 @@ def _sized(ct: CtVolume, xyz: np.ndarray, rank: int, mm: float, mm3: float) -> F
 def _rejected(xyz: np.ndarray, probability: float) -> Rejected:
     x, y, z = xyz.tolist()
     center: Point = (x, y, z)
-    return Rejected(center_lps_mm=center, diameter_mm=4.5, nodule_probability=probability, reason="faint")
+    return Rejected(
+        center_lps_mm=center,
+        diameter_mm=4.5,
+        nodule_probability=probability,
+        segmentation_probability=0.6,
+        reason="faint",
+    )

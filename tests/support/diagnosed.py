@@ -15,6 +15,7 @@ from p2ch_luna.inference.detector import Progress
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.inference.regions import Region
 from p2ch_luna.io.opened import OpenedScan
+from p2ch_luna.lungs import PreparedCt
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report.build import build_report, measure_findings
 from p2ch_luna.report.schema import Report
@@ -64,6 +65,7 @@ def diagnosis_of(ct: CtVolume, *detections: Detection, warnings: Sequence[str] =
         ProposalSettings(),
         {"classifier": CARD},
         tuple(region(found.center_xyz) for found in detections),
+        prepared=PreparedCt(ct, np.ones(ct.hu.shape, bool), None),
     )
 
 

@@ -62,6 +62,7 @@ def finding(ct: CtVolume, center_xyz: Sequence[float], rank: int = 1, **changes:
         "tracking_uid": f"1.2.3.{rank}",
         "side": "right",
         "third": "lower",
+        "is_cut_off": False,
         "pleura_mm": 3.0,
         "longest_mm": 11.0,
         "perpendicular_mm": 9.0,
@@ -100,6 +101,7 @@ def hand_report(ct: CtVolume, findings: Sequence[Finding] = (), **changes: Any) 
     )
     given: dict[str, Any] = {
         "scan": scan,
+        "is_searched": True,
         "findings": tuple(findings),
         "rejected": (rejected(0.31), rejected(0.12)),
         "warnings": (),
@@ -123,6 +125,7 @@ def rejected(probability: float) -> Rejected:
         center_lps_mm=(1.0, 2.0, 3.0),
         diameter_mm=4.0,
         nodule_probability=probability,
+        segmentation_probability=0.6,
         reason="nodule probability is below 0.42",
     )
 

@@ -41,9 +41,10 @@ class Outcome:
 
     @property
     def places(self) -> list[tuple[list[float], float]]:
-        """LPS mm and nodule probability of each finding and rejected place."""
+        """LPS mm and nodule probability of each place that was judged."""
         found = [*self.report["findings"], *self.report["rejected"]]
-        return [(place["center_lps_mm"], place["nodule_probability"]) for place in found]
+        judged = [place for place in found if place["nodule_probability"] is not None]
+        return [(place["center_lps_mm"], place["nodule_probability"]) for place in judged]
 
     def apart_from(self, other: Outcome) -> float:
         """The largest difference in probability; a place that one has not within `NEAR_MM` has 0 there."""

@@ -17,14 +17,17 @@ from p2ch_luna.inference.alignment_views import LungView
 from p2ch_luna.report.schema import Finding, Report, Scan
 
 APART_MM = 6.0  # that an alignment is off, at most, where the surroundings were known again
-POOR_APART_MM = 12.0  # the same where the lungs agree poorly
-POOR = (
-    0.75  # correlation of HU below which they do: two patients come to 0.7, one to more but for a deep breath
-)
+# HU of the lungs that correlate by less agree poorly: two patients come to 0.7, one patient with a deep
+# breath between to 0.82 and more; at 0.77, of lungs stretched by an eighth, pairs were 5 to 8 mm off.
+POOR = 0.8
 
 RULE = (
-    f"a pair: no further apart than {APART_MM:g} mm ({POOR_APART_MM:g} where the lungs agree poorly) and "
-    "half the larger diameter, so chosen that as many as possible are paired and their distances are least"
+    f"a pair: nearer than its reach, {APART_MM:g} mm and half the larger diameter; so chosen that the sum of "
+    "their distances is least, where leaving two alone costs as much as their reach"
+)
+POOR_RULE = (
+    f"where the HU of the lungs correlate by less than {POOR:g}, growth is not judged, nor whether a nodule "
+    "is new or has vanished"
 )
 
 
@@ -61,10 +64,6 @@ class Both:
         back = self.alignment.to_current.inverse()
         return _point(place_in_other(self.now, self.before, back, place_xyz))
 
-    def reach_mm(self, diameter_mm: float) -> float:
-        """How far off a nodule of this diameter may lie."""
-        return (POOR_APART_MM if self.is_poor else APART_MM) + diameter_mm / 2
-
 
 def find_pairs(both: Both, expected: Sequence[Point]) -> list[Pair]:
     """The best one-to-one pairs by `RULE`; expected: where the earlier findings lie in the later scan."""
@@ -74,19 +73,17 @@ def find_pairs(both: Both, expected: Sequence[Point]) -> list[Pair]:
     there = np.array([finding.center_lps_mm for finding in current])
     distance = np.linalg.norm(np.array(expected)[:, None] - there, axis=2)
     larger = np.maximum.outer(*([f.mean_diameter_mm for f in findings] for findings in (prior, current)))
-    reach = np.array([[both.reach_mm(mm) for mm in row] for row in larger])
-    return _assigned(distance, distance <= reach)
-
-
-def _assigned(distance: NDArray[np.float64], allowed: NDArray[np.bool_]) -> list[Pair]:
-    """As many allowed pairs as can be; among those the nearest."""
-    forbidden = 1.0 + distance[allowed].sum()  # more than all allowed pairs together
-    rows, columns = linear_sum_assignment(np.where(allowed, distance, forbidden))
+    cost = np.minimum(distance - _reach_mm(larger), 0.0)  # of a pair, against leaving the two alone
     return [
         Pair(int(i), int(j), float(distance[i, j]))
-        for i, j in zip(rows, columns, strict=True)
-        if allowed[i, j]
+        for i, j in zip(*linear_sum_assignment(cost), strict=True)
+        if cost[i, j] < 0
     ]
+
+
+def _reach_mm(diameter_mm: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How far off nodules of these diameters may lie."""
+    return APART_MM + diameter_mm / 2
 
 
 def is_covered(scan: Scan, place_xyz: Point, diameter_mm: float) -> bool:
@@ -102,17 +99,28 @@ def is_covered(scan: Scan, place_xyz: Point, diameter_mm: float) -> bool:
 def rejected_near(both: Both, other: Report, place_xyz: Point, finding: Finding) -> str:
     """What the other report says of a rejected candidate at that place; "" if there is none.
 
-    The most probable within reach counts.
+    The most probable within reach counts; one that was not judged, only where there is no other.
     """
-    reach = both.reach_mm(finding.mean_diameter_mm)
     name = "prior" if other is both.prior else "current"
-    for rejected in other.rejected:  # the most probable first
-        if np.linalg.norm(np.subtract(rejected.center_lps_mm, place_xyz)) <= reach:
-            return (
-                f"seen in the {name} scan below the threshold: {rejected.diameter_mm:.1f} mm, "
-                f"probability {rejected.nodule_probability:.2g}"
-            )
-    return ""
+    reach = _reach_mm(np.array(finding.mean_diameter_mm))
+    near = [
+        candidate
+        for candidate in other.rejected
+        if np.linalg.norm(np.subtract(candidate.center_lps_mm, place_xyz)) < reach
+    ]
+    if not near:
+        return ""
+    best = max(near, key=lambda candidate: _or_least(candidate.nodule_probability))
+    if best.nodule_probability is None:
+        return f"a candidate in the {name} scan: {best.diameter_mm:.1f} mm, not judged ({best.reason})"
+    return (
+        f"seen in the {name} scan below the threshold: {best.diameter_mm:.1f} mm, "
+        f"probability {best.nodule_probability:.2g}"
+    )
+
+
+def _or_least(probability: float | None) -> float:
+    return -1.0 if probability is None else probability
 
 
 def _point(values: NDArray[np.float64]) -> Point:

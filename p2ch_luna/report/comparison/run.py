@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -19,15 +19,17 @@ from p2ch_luna.inference.detector import Progress
 from p2ch_luna.io import read_ct
 from p2ch_luna.report.comparison.growth import DOUBLING_RULE, growth_of
 from p2ch_luna.report.comparison.growth import RULE as GROWTH_RULE
+from p2ch_luna.report.comparison.pairs import POOR_RULE, Both, Pair, find_pairs, is_covered, rejected_near
 from p2ch_luna.report.comparison.pairs import RULE as PAIR_RULE
-from p2ch_luna.report.comparison.pairs import Both, find_pairs, is_covered, rejected_near
-from p2ch_luna.report.comparison.schema import Compared, ComparedScan, Comparison, Registration, Sight
+from p2ch_luna.report.comparison.schema import Compared, ComparedScan, Comparison, Registration, Sight, Status
 from p2ch_luna.report.comparison.warnings import warnings_of
 from p2ch_luna.report.outputs import LUNGS, REPORT
 from p2ch_luna.report.schema import SCHEMA_VERSION, Finding, Report
 
 WANTED = "wanted a folder that luna diagnose has written"
-ORDER = {"matched": 0, "new": 1, "vanished": 2, "not covered": 3}
+DISAGREE = "the lungs do not agree"
+CUT_OFF = "an end of the scan cuts it off, so that its size is a lower bound"
+ORDER = {status: rank for rank, status in enumerate(get_args(Status))}
 
 
 class Diagnosed(NamedTuple):
@@ -51,7 +53,7 @@ def compare(prior: Diagnosed, current: Diagnosed, days: int | None, progress: Pr
         days=days,
         registration=_registration(alignment),
         nodules=tuple(_nodules(both, days)),
-        rules=(PAIR_RULE, GROWTH_RULE, DOUBLING_RULE),
+        rules=(PAIR_RULE, GROWTH_RULE, DOUBLING_RULE, POOR_RULE),
         warnings=tuple(warnings_of(both)),
     )
 
@@ -106,21 +108,24 @@ def _nodules(both: Both, days: int | None) -> list[Compared]:
     """Matched ones by their growth, then the others, each by its rank."""
     expected = [both.in_current(finding.center_lps_mm) for finding in both.prior.findings]
     pairs = find_pairs(both, expected)
-    found = [
-        Compared(
-            status="matched",
-            prior=_sight(both.prior.findings[pair.prior]),
-            current=_sight(both.current.findings[pair.current]),
-            expected_lps_mm=expected[pair.prior],
-            distance_mm=pair.distance_mm,
-            growth=growth_of(both.prior.findings[pair.prior], both.current.findings[pair.current], days),
-            remark="",
-        )
-        for pair in pairs
-    ]
+    found = [_matched(both, pair, expected[pair.prior], days) for pair in pairs]
     found += _new(both, {pair.current for pair in pairs})
     found += _vanished(both, {pair.prior for pair in pairs}, expected)
     return sorted(found, key=lambda nodule: (ORDER[nodule.status], -_change(nodule)))
+
+
+def _matched(both: Both, pair: Pair, expected: Point, days: int | None) -> Compared:
+    before, now = both.prior.findings[pair.prior], both.current.findings[pair.current]
+    reason = DISAGREE if both.is_poor else CUT_OFF if before.is_cut_off or now.is_cut_off else ""
+    return Compared(
+        status="matched",
+        prior=_sight(before),
+        current=_sight(now),
+        expected_lps_mm=expected,
+        distance_mm=pair.distance_mm,
+        growth=None if reason else growth_of(before, now, days),
+        remark=f"not judged: {reason}" if reason else "",
+    )
 
 
 def _change(nodule: Compared) -> float:
@@ -143,17 +148,27 @@ def _vanished(both: Both, paired: set[int], expected: list[Point]) -> Iterator[C
 def _alone(both: Both, other: Report, finding: Finding, place: Point) -> Compared:
     """A finding with none to match in the other report, where its place is `place`."""
     is_new = other is both.prior
-    is_seen = is_covered(other.scan, place, finding.mean_diameter_mm)
-    name = "prior" if is_new else "current"
+    status, remark = _status_alone(both, other, finding, place)
     return Compared(
-        status=("new" if is_new else "vanished") if is_seen else "not covered",
+        status=status,
         prior=None if is_new else _sight(finding),
         current=_sight(finding) if is_new else None,
         expected_lps_mm=place,
         distance_mm=None,
         growth=None,
-        remark=rejected_near(both, other, place, finding) or ("" if is_seen else f"outside the {name} scan"),
+        remark=remark,
     )
+
+
+def _status_alone(both: Both, other: Report, finding: Finding, place: Point) -> tuple[Status, str]:
+    """What became of such a finding, and the remark on it."""
+    is_new = other is both.prior
+    if both.is_poor:  # then nobody knows what the other scan shows at its place
+        return "not judged", DISAGREE
+    seen = rejected_near(both, other, place, finding)
+    if is_covered(other.scan, place, finding.mean_diameter_mm):
+        return "new" if is_new else "vanished", seen
+    return "not covered", seen or f"outside the {'prior' if is_new else 'current'} scan"
 
 
 def _sight(finding: Finding) -> Sight:

@@ -12,8 +12,8 @@ from p2ch_luna.report import RESEARCH_ONLY
 from p2ch_luna.report.schema import Side, Texture, Third
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
-Status = Literal["matched", "new", "vanished", "not covered"]  # the last: outside of the other scan
-Verdict = Literal["growing", "larger", "stable", "smaller"]
+Status = Literal["matched", "new", "vanished", "not covered", "not judged"]  # see `Compared.status`
+Verdict = Literal["growing", "larger", "stable", "smaller", "unclear"]
 
 
 class _Part(BaseModel):
@@ -52,19 +52,19 @@ class Growth(_Part):
     diameter_percent: float
     volume_mm3: float
     volume_percent: float
-    doubling_days: float | None  # of the volume; None: not grown, or the time between is not known
+    doubling_days: float | None  # of the volume; None: neither growing nor larger, or the time is not known
     verdict: Verdict  # by `Comparison.rules`
 
 
 class Compared(_Part):
     """A nodule of either scan."""
 
-    status: Status
+    status: Status  # not covered: outside the other scan; not judged: alone, and the lungs do not agree
     prior: Sight | None
     current: Sight | None
     expected_lps_mm: Point  # in the later scan, where the earlier place should be; in the earlier one if new
     distance_mm: float | None  # from there to where it is
-    growth: Growth | None  # of matched ones
+    growth: Growth | None  # of matched ones, where the lungs agree
     remark: str  # such as that the other scan shows something there that is no finding; "" if there is none
 
 
@@ -89,7 +89,7 @@ class Comparison(_Part):
     current: ComparedScan
     days: int | None  # from the earlier scan to the later; None: not known
     registration: Registration
-    nodules: tuple[Compared, ...]  # matched ones by their growth, new ones, vanished ones, those not covered
+    nodules: tuple[Compared, ...]  # matched ones by their growth, then by status in the order of `Status`
     rules: tuple[str, ...]  # what decides on pairs and verdicts
     warnings: tuple[str, ...]
 

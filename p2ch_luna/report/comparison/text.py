@@ -22,9 +22,10 @@ def as_text(comparison: Comparison) -> str:
     ]
     if comparison.nodules:
         lines += [_HEAD.rstrip(), *map(_row, comparison.nodules)]
-    if comparison.days is None and any(nodule.growth for nodule in comparison.nodules):
+    growths = [nodule.growth for nodule in comparison.nodules if nodule.growth]
+    if comparison.days is None and any(growth.verdict == "larger" for growth in growths):
         lines.append("for volume doubling times: --days, or --prior-date and --current-date")
-    if comparison.nodules:
+    if growths:
         lines.append(RULE)
     lines += [f"warning: {warning}" for warning in comparison.warnings]
     return "\n".join([*lines, comparison.statement])

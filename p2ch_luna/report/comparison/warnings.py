@@ -18,7 +18,8 @@ def warnings_of(both: Both) -> Iterator[str]:
     if both.is_poor:
         yield (
             f"the lungs agree poorly (correlation {both.alignment.correlation:.2f}, overlap "
-            f"{both.alignment.overlap:.2f}): of another patient, of another breath, or changed by disease"
+            f"{both.alignment.overlap:.2f}): of another patient, of another breath, or changed by disease; "
+            "growth is not judged"
         )
     if _networks(prior) != _networks(current):
         yield "the scans were searched by different networks: sizes and findings differ for that alone"

@@ -40,7 +40,7 @@ def heading(report: Report) -> str:
         *([scan.series[0].description] if scan.series and scan.series[0].description else []),
     ]
     shown = "".join(f"<li>{escape(fact)}</li>" for fact in facts)
-    count = report.count if report.findings else "No finding"
+    count = "Not searched" if not report.is_searched else report.count if report.findings else "No finding"
     return f'<header><h1>{escape(count)}</h1><ul class="facts">{shown}</ul></header>'
 
 
@@ -81,6 +81,7 @@ def _row(place: int, finding: Finding, thumbnail: str) -> str:
             [
                 f"{finding.longest_mm:.1f} × {finding.perpendicular_mm:.1f} mm",
                 f"{finding.volume_mm3:.0f} mm³",
+                *(["cut off: larger"] if finding.is_cut_off else []),
             ],
         ),
         (
@@ -122,14 +123,20 @@ def _lines(lines: Sequence[str]) -> str:
 
 
 def _nothing_found(report: Report) -> str:
+    if not report.is_searched:
+        told = "No lungs were found, so nothing was searched: this page says nothing of nodules in this scan."
+        return f"<section><h2>Findings</h2><p>{told}</p></section>"
     settings = report.settings
     point = settings.operating_point
-    highest = max((rejected.nodule_probability for rejected in report.rejected), default=None)
+    judged = [r.nodule_probability for r in report.rejected if r.nodule_probability is not None]
     lines = [
         f"No place in this scan has a nodule probability of {settings.finding_threshold:.2g} or more.",
-        "Nothing was proposed at all."
-        if highest is None
-        else f"{len(report.rejected)} candidates lie below it, the highest at {highest:.2g}: see below.",
+        f"{len(judged)} candidate{'s lie' if len(judged) > 1 else ' lies'} below it, the highest at "
+        f"{max(judged):.2g}: see below."
+        if judged
+        else "Nothing that was proposed was judged: see below."
+        if report.rejected
+        else "Nothing was proposed at all.",
     ]
     if point is not None:
         lines.append(
@@ -220,10 +227,16 @@ def _rejected(report: Report) -> str:
     if not report.rejected:
         return ""
     rows = [
-        [f"{r.nodule_probability:.3f}", f"{r.diameter_mm:.1f}", _place(r.center_lps_mm), r.reason]
+        [
+            "not judged" if r.nodule_probability is None else f"{r.nodule_probability:.3f}",
+            f"{r.segmentation_probability:.3f}",
+            f"{r.diameter_mm:.1f}",
+            _place(r.center_lps_mm),
+            r.reason,
+        ]
         for r in report.rejected
     ]
-    shown = table(["nodule probability", "diameter mm", "LPS mm", "why not"], rows)
+    shown = table(["nodule probability", "of the segmentation", "diameter mm", "LPS mm", "why not"], rows)
     return f"<details><summary>Rejected candidates: {len(rows)}</summary>{shown}</details>"
 
 

@@ -6,10 +6,10 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from pathlib import Path
 
-from p2ch_luna import __version__
+import p2ch_luna
 from p2ch_luna.errors import LunaError
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.models.checkpoint import card_path
@@ -17,15 +17,23 @@ from p2ch_luna.report.diagnose import EVERYTHING, diagnose
 from p2ch_luna.report.many.work import DiagnoseOne
 from p2ch_luna.report.outputs import Wanted, can_write_dicom
 from p2ch_luna.report.schema import SCHEMA_VERSION, Report
+from p2ch_luna.report.threshold import FP_PER_SCAN
+
+PACKAGE = Path(p2ch_luna.__file__).parent
+DECIDING = (  # what of this package has a part in the results of a scan
+    *("findings.py", "geometry.py", "lungs.py", "io/*.py", "models/*.py", "inference/*.py"),
+    *("report/*.py", "report/dicom/*.py", "report/html/*.py", "report/html/static/*"),
+)
 
 
 @dataclass(frozen=True)
 class DetectorJob:
-    """A `many_work.Job`; it is pickled, so `load_detector` is a function of a module or a partial of one.
+    """A `work.Job`; it is pickled, so `load_detector` is a function of a module or a partial of one.
 
-    weights: the files that `load_detector` reads, with their cards beside them.
+    weights: the files that `load_detector` reads, with their cards beside them. Workers may run in another
+    folder, so whatever paths it is given are absolute.
     settings: what else it decides on, such as the runtime, in words.
-    fp_per_scan, wanted: as `diagnose` takes them.
+    fp_per_scan, wanted: as `diagnose` takes them.    device: what it computes on: cpu, cuda or mps.
     """
 
     load_detector: Callable[[], NoduleDetector]
@@ -33,18 +41,31 @@ class DetectorJob:
     settings: str = ""
     fp_per_scan: float | None = None
     wanted: Wanted = EVERYTHING
+    device: str = "cpu"
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of the version, the schema, weights and cards, and all settings. Raises LunaError."""
+        """Of the code that decides, the schema, weights and cards, and all settings. Raises LunaError."""
         files = [_sha256(path) for weights in self.weights for path in (weights, card_path(weights))]
-        settings = [self.settings, self.fp_per_scan, repr(self.wanted), can_write_dicom()]
-        facts = json.dumps([__version__, SCHEMA_VERSION, files, settings])
+        rate = FP_PER_SCAN if self.fp_per_scan is None else float(self.fp_per_scan)
+        settings = [self.settings, rate, repr(self.wanted), can_write_dicom(), self.device]
+        facts = json.dumps([p2ch_luna.__version__, code_digest(), SCHEMA_VERSION, files, settings])
         return hashlib.sha256(facts.encode()).hexdigest()
 
     def load(self) -> DiagnoseOne:
         """Read the weights."""
         return partial(_diagnose, self.load_detector(), self.fp_per_scan, self.wanted)
+
+
+@cache
+def code_digest() -> str:
+    """Hex digits that change with any file of `DECIDING`; the version changes from release to release."""
+    files = sorted({path for pattern in DECIDING for path in PACKAGE.glob(pattern) if path.is_file()})
+    digest = hashlib.sha256()
+    for path in files:
+        content = path.read_bytes()
+        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
 
 
 def _diagnose(

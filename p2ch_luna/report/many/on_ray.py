@@ -10,29 +10,34 @@ import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.report.many.engines import default_workers, processors
-from p2ch_luna.report.many.summary import Row, failed
-from p2ch_luna.report.many.work import Job, Task, Worker, sweep
+from p2ch_luna.report.many.engines import processors
+from p2ch_luna.report.many.summary import Row
+from p2ch_luna.report.many.work import Job, Task, Worker, lost, sweep
 
 STORE_BYTES = 100 << 20  # of a local Ray's object store: only paths and rows pass through it
 ANSWER_SECONDS = 10.0  # that a cluster may take to answer
 RETRIES = 1  # of a scan whose worker is lost: with a machine, more often than by the scan
 
 
-def in_ray(tasks: Sequence[Task], job: Job, workers: int | None = None) -> Generator[Row]:
-    """Do the tasks as `many_engines.in_processes` does, by actors that hold the networks.
+def in_ray(
+    tasks: Sequence[Task], job: Job, workers: int | None = None, threads: int | None = None
+) -> Generator[Row]:
+    """Do the tasks as `engines.in_processes` does, by actors that hold the networks.
 
     The cluster is that of RAY_ADDRESS; without it one is started here and ended with the work.
-    workers: one a processor of the cluster if None. A scan whose actor is lost is tried once more by another.
-    Raises LunaError where Ray is not installed or not to be reached, and where networks cannot be loaded.
+    workers: one a processor of the cluster if None, on CUDA one a GPU.    threads: of each; its share of the
+    processors if None. A scan whose actor is lost is tried once more by another. Raises LunaError where Ray
+    is not installed, not to be reached or without a GPU that is needed, and where networks cannot be loaded.
     """
     given_up: list[Task] = []
     try:
         with _connected(workers) as ray:
-            crew = _Crew(ray, job, *_shares(ray, workers))
+            on_gpu = job.device == "cuda"
+            shares = shares_of(_machines(ray), len(tasks), workers, threads, on_gpu=on_gpu)
+            crew = _Crew(ray, job, shares, threads or shares.cpus)
             try:
                 yield from crew.do(tasks)
             finally:
@@ -42,13 +47,44 @@ def in_ray(tasks: Sequence[Task], job: Job, workers: int | None = None) -> Gener
             sweep(task.folder)
 
 
-def _shares(ray: Any, workers: int | None) -> tuple[int, int]:
-    """How many actors, each with how many threads, so that all of them find room at once."""
-    machines = [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
-    total = max(1, sum(machines))
-    size = min(workers or total, total)
-    fit = [n for n in range(1, total // size + 1) if sum(cpus // n for cpus in machines) >= size]
-    return size, max(fit, default=1)
+class Machine(NamedTuple):
+    """What a machine of a cluster has."""
+
+    cpus: int
+    gpus: int = 0
+
+
+class Shares(NamedTuple):
+    """How many actors there are, and what each has to itself."""
+
+    actors: int
+    cpus: int
+    gpus: int
+
+
+def shares_of(
+    machines: Sequence[Machine], n_tasks: int, workers: int | None, threads: int | None, *, on_gpu: bool
+) -> Shares:
+    """As many as are asked for, no more than there are tasks, and so that all of them find room at once.
+
+    workers: None: as many as have `threads` processors (1 if None) and, `on_gpu`, a GPU. Raises LunaError
+    where there is none.
+    """
+
+    def room(cpus: int) -> int:
+        return sum(min(m.cpus // cpus, m.gpus) if on_gpu else m.cpus // cpus for m in machines)
+
+    if on_gpu and not room(1):
+        raise LunaError("Ray: its cluster has no GPU; wanted one, or the device cpu")
+    actors = max(1, min(workers or room(threads or 1), room(1), n_tasks))
+    most = max((m.cpus for m in machines), default=1)
+    cpus = max((n for n in range(1, most + 1) if room(n) >= actors), default=1)
+    return Shares(actors, cpus, int(on_gpu))
+
+
+def _machines(ray: Any) -> list[Machine]:
+    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
+    return [Machine(int(has.get("CPU", 0)), int(has.get("GPU", 0))) for has in alive]
 
 
 @contextmanager
@@ -59,7 +95,7 @@ def _connected(workers: int | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise LunaError('--engine ray: Ray is not installed; wanted pip install "p2ch-luna[dist]"') from error
+        raise LunaError('Ray is not installed; wanted pip install "p2ch-luna[dist]"') from error
     if ray.is_initialized():
         yield ray
         return
@@ -76,7 +112,7 @@ def _connect(ray: Any, workers: int | None) -> None:
     address = os.environ.get("RAY_ADDRESS")
     if address:
         _check_answers(address)
-    n_cpus = max(workers or default_workers(), processors())
+    n_cpus = max(workers or 1, processors())
     own: dict[str, Any] = {"num_cpus": n_cpus, "object_store_memory": STORE_BYTES, "include_dashboard": False}
     try:
         ray.init(
@@ -85,9 +121,11 @@ def _connect(ray: Any, workers: int | None) -> None:
             logging_level=logging.ERROR,
             **({} if address else own),
         )
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (ray.exceptions.RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"RAY_ADDRESS {address}" if address else "a Ray of its own"
-        raise LunaError(f"--engine ray: {where} cannot be used: {error}; wanted a running cluster") from error
+        wanted = "a running cluster, and RAY_AUTH_MODE and RAY_AUTH_TOKEN as it has them"
+        reason = str(error).partition("\n")[0]
+        raise LunaError(f"Ray: {where} cannot be used: {reason}; wanted {wanted}") from error
 
 
 def _check_answers(address: str) -> None:
@@ -99,7 +137,7 @@ def _check_answers(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
     except OSError as error:
         raise LunaError(
-            f"--engine ray: RAY_ADDRESS {address}: {error.strerror or error}; wanted a running cluster"
+            f"Ray: RAY_ADDRESS {address}: {error.strerror or error}; wanted a running cluster"
         ) from error
 
 
@@ -119,9 +157,10 @@ def _own_handler() -> Iterator[None]:
 class _Crew:
     """Actors, what each is doing, and what is left to do."""
 
-    def __init__(self, ray: Any, job: Job, size: int, threads: int) -> None:
-        self._ray, self._size = ray, size
-        self._new_actor = ray.remote(num_cpus=threads, max_restarts=0)(Worker).remote
+    def __init__(self, ray: Any, job: Job, shares: Shares, threads: int) -> None:
+        self._ray, self._size = ray, shares.actors
+        remote = ray.remote(num_cpus=shares.cpus, num_gpus=shares.gpus, max_restarts=0)
+        self._new_actor = remote(Worker).remote
         self._job, self._threads = ray.put(job), threads
         self._actors: list[Any] = []
         self._doing: dict[Any, tuple[Any, Task]] = {}  # by the answer that is to come: actor and task
@@ -164,11 +203,11 @@ class _Crew:
             answer: Row | LunaError = self._ray.get(reference)
         except self._ray.exceptions.RayActorError:
             self._actors.remove(actor)
-            sweep(task.folder)
             self._lost[task] = self._lost.get(task, 0) + 1
             if self._lost[task] > RETRIES:
                 told = f"the Ray worker that diagnosed it was lost {self._lost[task]} times (out of memory?)"
-                return failed(task.scan, f"{told}; try again with fewer workers")
+                return lost(task, f"{told}; try again with fewer workers")
+            sweep(task.folder)
             self._left.append(task)
             return None
         return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -13,7 +14,7 @@ from p2ch_luna.io.find_scans import FoundScan
 from p2ch_luna.io.whole import files_of
 from p2ch_luna.io.zipped import zip_members
 from p2ch_luna.report.many.summary import Row, row_of
-from p2ch_luna.report.outputs import REPORT
+from p2ch_luna.report.outputs import REPORT, check_folder
 from p2ch_luna.report.schema import Report
 
 RECORD = "done.json"  # beside the report
@@ -33,18 +34,25 @@ class _Record(BaseModel):
 def input_digest(scan: FoundScan) -> str:
     """Hex digits that change with the names, sizes and times of a scan's files; no content is read.
 
-    Raises LunaError and OSError where the files are not there.
+    Raises LunaError where the files are not there.
     """
+    try:
+        return hashlib.blake2b(ascii(_facts_of(scan)).encode(), digest_size=20).hexdigest()
+    except OSError as error:
+        told = f"{scan.where}: cannot be read: {error.strerror}; expected a disk that every worker sees"
+        raise LunaError(told) from error
+
+
+def _facts_of(scan: FoundScan) -> list[tuple[str, int, int]]:
+    """Name, size and time of each file."""
     if scan.member is not None:
-        facts = [(f"{scan.member} {zip_members(scan.path)[scan.member].CRC}", *_stat(scan.path))]
-    else:
-        try:
-            files = files_of(scan.path)
-        except LunaError:
-            files = [scan.path]  # its header is no good, which is told when it is read
-        base = scan.path if scan.path.is_dir() else scan.path.parent
-        facts = [(str(file.relative_to(base)), *_stat(file)) for file in files]
-    return hashlib.blake2b(ascii(facts).encode(), digest_size=20).hexdigest()
+        return [(f"{scan.member} {zip_members(scan.path)[scan.member].CRC}", *_stat(scan.path))]
+    try:
+        files = files_of(scan.path)
+    except LunaError:
+        files = [scan.path]  # its header is no good, which is told when it is read
+    base = scan.path if scan.path.is_dir() else scan.path.parent
+    return [(str(file.relative_to(base)), *_stat(file)) for file in files]
 
 
 def _stat(path: Path) -> tuple[int, int]:
@@ -70,6 +78,16 @@ def find_done(scan: FoundScan, folder: Path, job: str) -> Row | None:
 def forget(folder: Path) -> None:
     """Take the record away before other results come into its folder."""
     (folder / RECORD).unlink(missing_ok=True)
+
+
+def discard(folder: Path) -> None:
+    """Remove the report in a folder and all files of it; files of another origin stay. Raises OSError."""
+    if not folder.is_dir():
+        return
+    forget(folder)
+    with suppress(LunaError):  # what is there is not of a diagnosis: nothing to remove
+        for name in (*check_folder(folder), REPORT):
+            (folder / name).unlink(missing_ok=True)
 
 
 def remember(folder: Path, digest: str, job: str, seconds: float) -> None:

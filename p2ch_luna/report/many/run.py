@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import FrameType
 from typing import Literal, get_args
 
 from p2ch_luna.io.find_scans import FoundScan
+from p2ch_luna.processes import terminable
 from p2ch_luna.report.countdown import ToGo
 from p2ch_luna.report.many.engines import in_processes
 from p2ch_luna.report.many.on_ray import in_ray
+from p2ch_luna.report.many.place import held
 from p2ch_luna.report.many.records import find_done
 from p2ch_luna.report.many.summary import SUMMARY, Row, failures_text, write_joined, write_summary
 from p2ch_luna.report.many.work import Job, Task
 
 EngineName = Literal["plain", "ray"]
-Engine = Callable[[Sequence[Task], Job, int | None], Generator[Row]]
+Engine = Callable[[Sequence[Task], Job, int | None, int | None], Generator[Row]]
 Hear = Callable[[Row, str], None]
 
 ENGINES: dict[EngineName, Engine] = {"plain": in_processes, "ray": in_ray}
@@ -64,28 +62,32 @@ def diagnose_many(
     *,
     engine: EngineName = "plain",
     workers: int | None = None,
+    threads: int | None = None,
     again: bool = False,
     hear: Hear = lambda _row, _line: None,
 ) -> ManyDone:
     """Diagnose each scan into the folder of its name in `output`, and write the tables of all.
 
-    workers: processes, or Ray's actors; as many as fit if None.    again: also what is done already.
-    hear: called with each row, and a line for a log with what is still to go.
+    A scan whose name is another than last time, as `FoundScan.name` may be, is done anew into another folder.
+    workers: processes, or Ray's actors; as many as fit if None.    threads: of each; its share if None.
+    again: also what is done already.    hear: called with each row, and a line for a log with what is to go.
     SIGTERM is a KeyboardInterrupt, as Ctrl-C is; what is done by then stays, and is in summary.csv.
-    Raises LunaError where the output cannot be written or the networks not loaded.
+    Raises LunaError where the networks cannot be loaded, and where the output cannot be written, is in use,
+    or holds the scans or tables of another origin.
     """
-    start = time.monotonic()
-    tasks = [Task(scan, output / scan.name) for scan in scans]
-    rows = [] if again else _done_before(tasks, job.fingerprint)
-    write_summary(output / SUMMARY, rows)  # where that is impossible, it is told before the work
-    told = _Told(hear, len(tasks), len(tasks) - len(rows))
-    for row in rows:
-        told.before(row)
-    n_before, known = len(rows), {row.name for row in rows}
-    left = [task for task in tasks if task.scan.name not in known]
-    if left:
-        _run(ENGINES[engine](left, job, workers), output, rows, told)
-    write_joined(output, rows)
+    start, fingerprint = time.monotonic(), job.fingerprint
+    tasks = [Task(replace(scan, path=scan.path.absolute()), output.absolute() / scan.name) for scan in scans]
+    with held(output, scans):
+        rows = [] if again else _done_before(tasks, fingerprint)
+        write_summary(output / SUMMARY, rows)  # where that is impossible, it is told before the work
+        told = _Told(hear, len(tasks), len(tasks) - len(rows))
+        for row in rows:
+            told.before(row)
+        n_before, known = len(rows), {row.name for row in rows}
+        left = [task for task in tasks if task.scan.name not in known]
+        if left:
+            _run(ENGINES[engine](left, job, workers, threads), output, rows, told)
+        write_joined(output, rows)
     return ManyDone(output, tuple(rows), n_before, time.monotonic() - start)
 
 
@@ -98,7 +100,7 @@ def _run(outcomes: Generator[Row], output: Path, rows: list[Row], told: _Told) -
     """Add the outcomes to the rows; whatever ends this, the summary has all rows there are."""
     written = time.monotonic()
     try:
-        with _terminable():
+        with terminable():
             for row in outcomes:
                 rows.append(row)
                 told.now(row)
@@ -126,20 +128,3 @@ class _Told:
         """A scan that was not."""
         self._n += 1
         self._hear(row, f"{self._n}/{self._n_all} {row.text}; to go {self._to_go.after_one()}")
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """SIGTERM interrupts the block as Ctrl-C does, in the main thread, where alone that can be heard."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(number)
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

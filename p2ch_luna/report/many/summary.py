@@ -21,8 +21,9 @@ SUMMARY, SERIES_UIDS = "summary.csv", "seriesuids.csv"
 class Row:
     """What came of one scan; the fields are the columns of summary.csv.
 
-    name: of its folder of results.    largest_mean_diameter_mm, highest_…: of its findings; None without any,
-    as where the scan failed.    seconds: from its file to its results.    error: empty where it went well.
+    name: of its folder of results.    findings: None where nothing was searched.
+    largest_mean_diameter_mm, highest_…: of its findings; None without any, as where the scan failed.
+    seconds: from its file to its results.    error: empty where it went well.
     """
 
     name: str
@@ -42,6 +43,8 @@ class Row:
         if self.error:
             return f"{self.name}: failed: {self.error}"
         count = f"{self.findings} finding" + ("s" if self.findings != 1 else "")
+        if self.findings is None:
+            count = "not searched, as no lungs were found"
         return f"{self.name}: {count}, {self.seconds:.1f} s"
 
 
@@ -53,7 +56,7 @@ def row_of(scan: FoundScan, report: Report, seconds: float) -> Row:
         name=scan.name,
         scan=scan.where,
         series_uid=report.scan.series_uid,
-        findings=len(found),
+        findings=len(found) if report.is_searched else None,
         largest_mean_diameter_mm=max((f.mean_diameter_mm for f in found), default=None),
         highest_probability=max((f.nodule_probability for f in found), default=None),
         highest_suspicion=max(suspicions, default=None),
@@ -64,7 +67,8 @@ def row_of(scan: FoundScan, report: Report, seconds: float) -> Row:
 
 def failed(scan: FoundScan, reason: str) -> Row:
     """The row of a scan of which there is no report, its reason in one line."""
-    return Row(scan.name, scan.where, error=" ".join(reason.split()) or "no reason given")
+    text = reason.encode(errors="backslashreplace").decode()  # the names of some files are not UTF-8
+    return Row(scan.name, scan.where, error=" ".join(text.split()) or "no reason given")
 
 
 def write_summary(path: Path, rows: Sequence[Row]) -> None:
@@ -72,6 +76,15 @@ def write_summary(path: Path, rows: Sequence[Row]) -> None:
     names = [field.name for field in fields(Row)]
     cells = [[_cell(getattr(row, name)) for name in names] for row in _by_name(rows)]
     _write(path, [names, *cells])
+
+
+def is_summary(path: Path) -> bool:
+    """Whether a file is what `write_summary` has written, of whatever version."""
+    try:
+        with path.open("rb") as file:
+            return file.readline(1000).startswith(b"name,scan,")
+    except OSError:
+        return False  # also where there is none
 
 
 def write_joined(output: Path, rows: Sequence[Row]) -> None:

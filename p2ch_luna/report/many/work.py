@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import shutil
 import time
@@ -16,7 +17,7 @@ import torch
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.io.find_scans import FoundScan, on_disk
-from p2ch_luna.report.many.records import forget, input_digest, remember
+from p2ch_luna.report.many.records import discard, forget, input_digest, remember
 from p2ch_luna.report.many.summary import Row, failed, row_of
 from p2ch_luna.report.schema import Report
 
@@ -30,6 +31,10 @@ class Job(Protocol):
     @property
     def fingerprint(self) -> str:
         """Hex digits that change with all that decides on the results but the scan."""
+
+    @property
+    def device(self) -> str:
+        """What the networks compute on: cpu, cuda or mps."""
 
     def load(self) -> DiagnoseOne:
         """Called once in each worker, its threads set. A LunaError ends the work on all scans."""
@@ -60,9 +65,9 @@ class Worker:
         try:
             return _diagnose(task, self._diagnose, self._job.fingerprint)
         except LunaError as error:
-            return failed(task.scan, str(error))
+            return lost(task, str(error))
         except Exception as error:  # of any kind: the other scans go on, and the row of this one says it
-            return failed(task.scan, _told(error))
+            return lost(task, _told(error))
         finally:
             _give_memory_back()
 
@@ -91,9 +96,21 @@ def _give_memory_back() -> None:
 
 
 def _told(error: Exception) -> str:
-    """Type, message and place of what nobody has foreseen."""
+    """Type and place of what nobody has foreseen; its text may quote a header, so a patient's name."""
     place = extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+    number = error.errno if isinstance(error, OSError) else None
+    reason = "" if number is None else f": {os.strerror(number)}"  # the system's own words
+    return f"{type(error).__name__}{reason} ({Path(place.filename).name}, line {place.lineno})"
+
+
+def lost(task: Task, reason: str) -> Row:
+    """The row of a scan that failed; no earlier results of it stay, nor what was begun."""
+    try:
+        discard(task.folder)
+    except OSError as error:
+        reason = f"{reason}; and its older results cannot be removed: {error.strerror}"
+    sweep(task.folder)
+    return failed(task.scan, reason)
 
 
 def sweep(folder: Path) -> None:

@@ -8,7 +8,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.report.bench.processes import Outcome, run_diagnosis
 
 
-def outcome(*places: tuple[float, float]) -> Outcome:
+def outcome(*places: tuple[float, float | None]) -> Outcome:
     """Of places at x mm with a probability, the first of them a finding."""
     listed = [{"center_lps_mm": [x, 0.0, 0.0], "nodule_probability": p} for x, p in places]
     return Outcome(9.0, 1000.0, Path("out"), {"findings": listed[:1], "rejected": listed[1:]})
@@ -22,6 +22,10 @@ def test_runs_are_apart_by_the_largest_difference_at_one_place() -> None:
 def test_a_place_of_one_run_alone_counts_in_full() -> None:
     assert outcome((0.0, 0.9)).apart_from(outcome((0.0, 0.9), (50.0, 0.2))) == pytest.approx(0.2)
     assert outcome((0.0, 0.9), (50.0, 0.2)).apart_from(outcome((0.0, 0.9))) == pytest.approx(0.2)
+
+
+def test_a_place_that_was_not_judged_does_not_count() -> None:
+    assert outcome((0.0, 0.9), (50.0, None)).apart_from(outcome((0.0, 0.9))) == 0.0
 
 
 def test_runs_without_places_are_the_same() -> None:

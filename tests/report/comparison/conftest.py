@@ -25,6 +25,14 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 @pytest.fixture(scope="session")
+def unlike(folders: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    """The same reports, the later one with lungs of another patient."""
+    folder = tmp_path_factory.mktemp("unlike")
+    other = write_diagnosed(folder, lungs(MOVE, (0.25, 1.0), seed=1), current_report())
+    return compare(*read_both(folders[0], other), 200, Silent())
+
+
+@pytest.fixture(scope="session")
 def comparison(folders: tuple[Path, Path]) -> Comparison:
     """200 days lie between them."""
     return compare(*read_both(*folders), 200, Silent())

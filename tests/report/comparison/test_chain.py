@@ -99,14 +99,31 @@ def test_phantoms_are_aligned_within_a_millimetre(
     assert error_mm(grown, MOVE, [n.center_xyz for n in phantoms[0].nodules]) < 1.0
 
 
-def test_their_growth_is_measured(grown: Comparison, phantoms: tuple[Phantom, Phantom]) -> None:
-    growths = [found_at(grown, place).growth for place, stays in same_places(phantoms) if stays]
-    assert len(growths) == 3
+@pytest.mark.parametrize(
+    ("texture", "count", "by_mm_percent", "by_mm3_percent"),
+    [("solid", 2, 6, 20), ("ground-glass", 1, 12, 35)],  # the edge of the latter is not clear
+)
+def test_their_growth_is_measured(
+    grown: Comparison,
+    phantoms: tuple[Phantom, Phantom],
+    texture: str,
+    count: int,
+    by_mm_percent: float,
+    by_mm3_percent: float,
+) -> None:
+    """By so many points off at most."""
+    growths = [
+        found_at(grown, place).growth
+        for nodule, (place, stays) in zip(phantoms[0].nodules, same_places(phantoms), strict=True)
+        if stays and nodule.texture == texture
+    ]
+    assert len(growths) == count
     for growth in growths:
         assert growth
-        assert growth.diameter_percent == pytest.approx(25, abs=12)
-        assert growth.volume_percent == pytest.approx(95.3, abs=35)
-        assert growth.doubling_days == pytest.approx(207, rel=0.35)
+        assert growth.diameter_percent == pytest.approx(25, abs=by_mm_percent)
+        assert growth.volume_percent == pytest.approx(95.3, abs=by_mm3_percent)
+        assert growth.doubling_days == pytest.approx(207, rel=by_mm3_percent / 100)
+        assert growth.verdict in ("growing", "larger")  # of 6 mm a quarter is 1.5 mm and no more
 
 
 def test_what_is_gone_is_vanished(grown: Comparison, phantoms: tuple[Phantom, Phantom]) -> None:
@@ -158,12 +175,15 @@ def test_nodules_set_in_larger_have_grown(implanted: tuple[Comparison, Rigid, li
     for place in places:
         growth = found_at(comparison, place).growth
         assert growth
-        assert growth.volume_percent == pytest.approx(95.3, abs=25)
-        assert growth.doubling_days == pytest.approx(207, rel=0.25)
+        assert growth.diameter_percent == pytest.approx(25, abs=10)
+        assert growth.volume_percent == pytest.approx(95.3, abs=16)
+        assert growth.doubling_days == pytest.approx(207, rel=0.15)
         assert growth.verdict == "growing"
 
 
 def test_its_own_nodule_is_stable(implanted: tuple[Comparison, Rigid, list[Point]]) -> None:
     growth = found_at(implanted[0], OWN).growth
     assert growth
+    assert growth.volume_percent == pytest.approx(0, abs=10)
+    assert growth.doubling_days is None
     assert growth.verdict == "stable"

@@ -10,6 +10,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.report.comparison.picture import write_pairs
 from p2ch_luna.report.comparison.run import read_both
 from p2ch_luna.report.comparison.schema import Compared, Comparison
+from p2ch_luna.report.comparison.text import as_text
 from support.compared import CUT, GONE, GROWN, MOVE, NEW
 from support.findings import pixels
 
@@ -92,6 +93,26 @@ def test_it_comes_back_from_its_json(comparison: Comparison) -> None:
 
 def test_scans_that_agree_bring_no_warning(comparison: Comparison) -> None:
     assert comparison.warnings == ()
+
+
+def test_where_lungs_do_not_agree_no_growth_is_told(unlike: Comparison) -> None:
+    assert of(unlike, "matched").remark == "not judged: the lungs do not agree"
+    assert [nodule.growth for nodule in unlike.nodules] == [None] * len(unlike.nodules)
+
+
+def test_where_lungs_do_not_agree_nothing_is_called_new_or_gone(unlike: Comparison) -> None:
+    alone = [nodule for nodule in unlike.nodules if nodule.status != "matched"]
+    assert {(nodule.status, nodule.remark) for nodule in alone} == {("not judged", "the lungs do not agree")}
+
+
+def test_the_table_of_such_scans_says_so(unlike: Comparison) -> None:
+    table = as_text(unlike)
+    assert "matched, not judged: the lungs do not agree\n" in table
+    assert "growing" not in table
+
+
+def test_the_rules_are_told(comparison: Comparison) -> None:
+    assert [rule.split(" ")[0] for rule in comparison.rules] == ["a", "growing:", "volume", "where"]
 
 
 def test_a_picture_shows_a_pair_a_row(comparison: Comparison, folders: Folders, tmp_path: Path) -> None:

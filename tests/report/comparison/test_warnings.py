@@ -29,6 +29,7 @@ def test_two_reports_alike_bring_none() -> None:
 def test_lungs_that_agree_poorly() -> None:
     (told,) = warnings(correlation=0.5)
     assert told.startswith("the lungs agree poorly (correlation 0.50, overlap 0.81)")
+    assert told.endswith("growth is not judged")
 
 
 def test_different_networks() -> None:

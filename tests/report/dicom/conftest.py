@@ -39,6 +39,7 @@ FINDING = Finding(
     tracking_uid="2.25.101",
     side="right",
     third="upper",
+    is_cut_off=False,
     pleura_mm=3.25,
     longest_mm=9.5,
     perpendicular_mm=7.25,
@@ -92,6 +93,7 @@ def report_of(*findings: Finding) -> Report:
     )
     return Report(
         scan=scan,
+        is_searched=True,
         findings=findings,
         rejected=(),
         warnings=(),

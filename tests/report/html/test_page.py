@@ -17,7 +17,7 @@ from p2ch_luna.report.html import page as html_page
 from p2ch_luna.report.html.page import write_html
 from p2ch_luna.report.key_images import write_key_images
 from p2ch_luna.report.schema import Report, Series
-from support.findings import chest, finding, hand_report
+from support.findings import chest, finding, hand_report, rejected
 
 CENTER = (3.0, 65.0, -30.0)
 HOSTILE = '</script><script>alert(1)</script><img src=x onerror="alert(2)">&amp;'
@@ -74,7 +74,7 @@ def test_research_use_only_warnings_and_rejected_candidates_are_there(tmp_path: 
     assert text.count(RESEARCH_ONLY) == 1
     assert "Warnings slices are 5 mm thick" in text
     assert "Rejected candidates: 2" in text
-    assert "0.310 4.0 1.0, 2.0, 3.0 nodule probability is below 0.42" in text
+    assert "0.310 0.600 4.0 1.0, 2.0, 3.0 nodule probability is below 0.42" in text
 
 
 def test_an_empty_report_says_what_was_not_found_and_how_sure_that_is(tmp_path: Path) -> None:
@@ -90,6 +90,21 @@ def test_an_empty_report_says_what_was_not_found_and_how_sure_that_is(tmp_path: 
 def test_an_empty_report_without_candidates_says_so(tmp_path: Path) -> None:
     ct = chest()
     assert "Nothing was proposed at all." in text_of(page_of(tmp_path, ct, hand_report(ct, rejected=())))
+
+
+def test_candidates_that_were_not_judged_are_told_apart(tmp_path: Path) -> None:
+    ct = chest()
+    outside = rejected(0.0).model_copy(update={"nodule_probability": None, "reason": "outside the lungs"})
+    text = text_of(page_of(tmp_path, ct, hand_report(ct, rejected=(rejected(0.31), outside))))
+    assert "1 candidate lies below it, the highest at 0.31" in text
+    assert "not judged 0.600 4.0 1.0, 2.0, 3.0 outside the lungs" in text
+
+
+def test_where_nothing_was_judged_the_page_says_so(tmp_path: Path) -> None:
+    ct = chest()
+    outside = rejected(0.0).model_copy(update={"nodule_probability": None})
+    text = text_of(page_of(tmp_path, ct, hand_report(ct, rejected=(outside,))))
+    assert "Nothing that was proposed was judged: see below." in text
 
 
 def test_hostile_texts_of_a_scan_are_texts(tmp_path: Path) -> None:
@@ -176,3 +191,15 @@ def test_key_images_beyond_their_room_stay_beside_the_page(
     assert 0 < shown < 11
     assert f"{11 - shown} more findings have theirs beside this page." in text_of(page)
     assert page.count('class="thumbnail"><img') == 11
+
+
+def test_a_scan_that_was_not_searched_does_not_look_clean(tmp_path: Path, ct: CtVolume) -> None:
+    page = page_of(tmp_path, ct, hand_report(ct, [], is_searched=False))
+    assert "<h1>Not searched</h1>" in page
+    assert "nothing was searched: this page says nothing of nodules" in page
+    assert "No place in this scan" not in page
+
+
+def test_a_finding_that_is_cut_off_is_told(tmp_path: Path, ct: CtVolume) -> None:
+    assert "cut off: larger" in page_of(tmp_path, ct, hand_report(ct, [finding(ct, CENTER, is_cut_off=True)]))
+    assert "cut off: larger" not in page_of(tmp_path, ct, hand_report(ct, [finding(ct, CENTER)]))

@@ -31,6 +31,7 @@ def finding(rank: int, mean_mm: float, probability: float, suspicion: float | No
         tracking_uid="1.2",
         side="left",
         third="upper",
+        is_cut_off=False,
         pleura_mm=4.0,
         longest_mm=mean_mm,
         perpendicular_mm=mean_mm,
@@ -55,6 +56,7 @@ def finding(rank: int, mean_mm: float, probability: float, suspicion: float | No
 def report(series_uid: str, findings: tuple[Finding, ...] = (), warnings: tuple[str, ...] = ()) -> Report:
     axes = ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0))
     return Report(
+        is_searched=True,
         scan=Scan(
             name=series_uid,
             format=".mha",
@@ -121,6 +123,7 @@ class FakeJob:
 
     log: Path
     fingerprint: str = "one"
+    device: str = "cpu"
     load_error: str = ""
 
     def load(self) -> Callable[[Path, Path], Report]:

@@ -33,6 +33,10 @@ class RealJob:
     def fingerprint(self) -> str:
         return self._job.fingerprint
 
+    @property
+    def device(self) -> str:
+        return self._job.device
+
     def load(self) -> Callable[[Path, Path], Report]:
         diagnose = self._job.load()
 

@@ -15,13 +15,14 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.report.many.engines import in_processes, processors
+from p2ch_luna.report.many import engines
+from p2ch_luna.report.many.engines import WORKER_BYTES, in_processes, memory_bytes, processors, shares_of
 from p2ch_luna.report.many.run import diagnose_many
 from p2ch_luna.report.many.summary import Row
 from p2ch_luna.report.many.work import Task
 
 from .conftest import ROOT, MakeScans
-from .fake_jobs import FakeJob
+from .fake_jobs import FakeJob, report
 
 SCRIPT = """
 import sys
@@ -32,7 +33,7 @@ from tests.report.many.fake_jobs import FakeJob
 
 if __name__ == "__main__":
     out = Path(sys.argv[2])
-    scans, job = find_scans(Path(sys.argv[1])), FakeJob(out / "loaded")
+    scans, job = find_scans(Path(sys.argv[1])), FakeJob(out.absolute() / "loaded")
     hear = lambda row, _line: (out / f"heard-{row.name}").touch()
     diagnose_many(scans, out, job, engine=sys.argv[3], workers=2, hear=hear)
 """
@@ -41,8 +42,11 @@ SECONDS = 120.0  # that a process may take to begin, on a machine that has other
 
 @pytest.fixture(scope="module")
 def outcome(make_scans: MakeScans, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Row], Path]:
-    """Six scans in two processes, one of which kills its process."""
+    """Six scans in two processes, one of which kills its process, and of that one are older results."""
     out = tmp_path_factory.mktemp("out")
+    (out / "b").mkdir()
+    (out / "b" / "report.json").write_text(report("b").to_json(), encoding="utf-8")
+    (out / "b" / "detections.csv").touch()
     scans = make_scans(a="good", b="kill", c="good", d="bad", e="good", f="good")
     done = diagnose_many(scans, out, FakeJob(out / "loaded"), workers=2)
     return list(done.rows), out
@@ -61,7 +65,9 @@ def test_the_row_says_how_the_process_ended(outcome: tuple[list[Row], Path]) -> 
     )
 
 
-def test_what_a_killed_process_has_begun_is_removed(outcome: tuple[list[Row], Path]) -> None:
+def test_what_a_killed_process_has_begun_is_removed_and_so_are_older_results(
+    outcome: tuple[list[Row], Path],
+) -> None:
     assert not (outcome[1] / "b").exists()
 
 
@@ -76,6 +82,49 @@ def test_processes_share_the_processors(outcome: tuple[list[Row], Path]) -> None
     workers = [path.read_text(encoding="utf-8").split() for path in outcome[1].glob("*/worker")]
     assert {int(threads) for _, threads in workers} == {max(1, processors() // 2)}
     assert str(os.getpid()) not in {pid for pid, _ in workers}
+
+
+@pytest.fixture
+def large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine of 16 processors and memory for 10 workers."""
+    monkeypatch.setattr(engines, "processors", lambda: 16)
+    monkeypatch.setattr(engines, "memory_bytes", lambda: 10 * WORKER_BYTES)
+
+
+@pytest.mark.usefixtures("large")
+@pytest.mark.parametrize(
+    ("n_tasks", "device", "workers", "threads", "expected"),
+    [
+        (100, "cpu", None, None, (10, 1)),  # of memory
+        (3, "cpu", None, None, (3, 5)),
+        (1, "cpu", None, None, (1, 16)),
+        (1, "cpu", 8, None, (1, 16)),
+        (100, "cpu", 4, None, (4, 4)),
+        (100, "cpu", None, 4, (4, 4)),
+        (100, "cpu", None, 32, (1, 32)),
+        (100, "cpu", 8, 3, (8, 3)),
+        (100, "cuda", None, None, (1, 16)),  # which all would share
+        (100, "cuda", 2, None, (2, 8)),
+    ],
+)
+def test_there_are_so_many_workers_of_so_many_threads(
+    n_tasks: int, device: str, workers: int | None, threads: int | None, expected: tuple[int, int]
+) -> None:
+    assert shares_of(n_tasks, device, workers, threads) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("4096\n", 4096), ("max\n", None), (f"{1 << 63}\n", None), (None, None)]
+)
+def test_memory_is_what_the_control_group_may_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None, expected: int | None
+) -> None:
+    limit = tmp_path / "memory.max"
+    if text is not None:
+        limit.write_text(text, encoding="utf-8")
+    monkeypatch.setattr(engines, "MEMORY_LIMITS", (limit,))
+    whole = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert memory_bytes() == (whole if expected is None else expected)
 
 
 @pytest.mark.usefixtures("outcome")

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +20,9 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.many.run import ManyDone, diagnose_many
 
-from .conftest import MakeScans
+from .conftest import ROOT, MakeScans
 from .fake_jobs import FakeJob
+from .test_engines import SCRIPT, SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +89,54 @@ def test_ray_is_shut_down_and_has_reported_nothing() -> None:
 
     assert not ray.is_initialized()
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[dict[str, str]]:
+    """The environment of who may use a Ray that was started in another folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "of-this-test-" + "0" * 32}
+    environment = {**os.environ, **token, "PYTHONPATH": str(ROOT)}
+    start = [str(Path(sys.executable).with_name("ray")), "start", "--head", "--block", "--num-cpus=2"]
+    start += [f"--port={port}", "--include-dashboard=false", "--disable-usage-stats"]
+    start += [f"--object-store-memory={100 << 20}"]
+    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(
+            [*start, f"--temp-dir={folder}"], cwd=folder, env=environment, stdout=quiet, stderr=quiet
+        ) as head:
+            try:
+                wait_for_port(port)
+                yield {**environment, "RAY_ADDRESS": f"127.0.0.1:{port}"}
+            finally:
+                head.terminate()
+                head.wait(SECONDS)
+
+
+def wait_for_port(port: int) -> None:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end:
+        with suppress(OSError):
+            socket.create_connection(("127.0.0.1", port), 1.0).close()
+            return
+        time.sleep(0.1)
+    raise AssertionError("Ray did not start")
+
+
+def test_a_cluster_that_was_started_elsewhere_finds_relative_paths(
+    make_scans: MakeScans, cluster: dict[str, str]
+) -> None:
+    """The scans are at `scans`, seen from where the command is called."""
+    (scan, _) = make_scans(a="good", b="bad")
+    here = scan.path.parent.parent
+    arguments = [scan.path.parent.name, "ray-results", "ray"]
+    subprocess.run([sys.executable, "-c", SCRIPT, *arguments], cwd=here, env=cluster, check=True)
+    rows = (here / "ray-results" / "summary.csv").read_text(encoding="utf-8").splitlines()
+    assert rows[1].startswith(f"a,{scan.path},a,2,")
+    assert rows[2].endswith("bad; expected good")
+    assert (here / "ray-results" / "a" / "done.json").is_file()
 
 
 def test_networks_that_cannot_be_loaded_end_all(make_scans: MakeScans, tmp_path: Path) -> None:

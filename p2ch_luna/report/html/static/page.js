@@ -78,7 +78,9 @@ function onKey(event) {
 function showPosition({ lps, hu, label, slice, level }) {
   const [x, y, z] = lps.map((mm) => mm.toFixed(1).replace("-", "−"));
   const inside = facts.findings.find((finding) => finding.label === label);
-  byId("where").textContent = `Slice ${slice} of ${facts.slices.numbers.length}`;
+  const { numbers } = facts.slices;
+  const isCounted = Math.min(...numbers) === 1 && Math.max(...numbers) === numbers.length;
+  byId("where").textContent = isCounted ? `Slice ${slice} of ${numbers.length}` : `Slice ${slice}`;
   byId("lps").textContent = `LPS ${x}, ${y}, ${z} mm`;
   byId("hu").textContent = `about ${String(Math.round(hu)).replace("-", "−")} HU`;
   byId("inside").textContent = inside ? `in ${inside.id}` : "";

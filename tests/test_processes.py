@@ -1,0 +1,148 @@
+"""Processes that answer tasks, how they end, and what a signal does to the one that leads them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from functools import partial
+from multiprocessing import active_children
+from pathlib import Path
+
+import pytest
+
+from p2ch_luna.processes import Crew, Ended, terminable
+from support.answering import start, start_deaf
+
+FIRST_IS_HELD = """
+from collections import deque
+from support.answering import start
+from p2ch_luna.processes import Crew
+
+if __name__ == "__main__":
+    crew = Crew(1, start)
+    crew.hand_out(deque(["held"]))
+    print(*crew.answers())
+    crew.end()
+"""
+
+
+def all_answers(crew: Crew[str, str], *tasks: str) -> list[tuple[str, str | Ended]]:
+    """What comes of the tasks; no process is left."""
+    left, found = deque(tasks), []
+    try:
+        while left or crew.is_busy:
+            crew.hand_out(left)
+            found += crew.answers()
+    finally:
+        crew.end()
+    return found
+
+
+def test_each_task_is_answered_once() -> None:
+    assert sorted(all_answers(Crew(2, start), "a", "b", "c")) == [
+        ("a", "a done"),
+        ("b", "b done"),
+        ("c", "c done"),
+    ]
+
+
+def test_a_process_that_dies_costs_its_task_alone_and_another_takes_its_place(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    found = all_answers(Crew(1, partial(start, log)), "a", "kill", "exit", "b")
+    assert found == [("a", "a done"), ("kill", Ended(-9)), ("exit", Ended(3)), ("b", "b done")]
+    assert len(log.read_text(encoding="utf-8").splitlines()) == 3
+
+
+def test_tasks_stay_where_no_process_is_free() -> None:
+    crew, tasks = Crew(1, start), deque(["sleep", "a", "b"])
+    try:
+        crew.hand_out(tasks)
+        crew.hand_out(tasks)
+        assert list(tasks) == ["a", "b"]
+        assert crew.is_busy
+    finally:
+        crew.end()
+
+
+def test_what_is_under_way_at_the_end_is_given_up() -> None:
+    crew, tasks = Crew(2, start), deque(["sleep", "a"])
+    crew.hand_out(tasks)
+    answers = crew.answers()
+    assert next(answers) == ("a", "a done")
+    assert crew.end() == ["sleep"]
+    assert active_children() == []
+
+
+def test_a_process_that_does_not_end_is_killed_when_patience_is_over() -> None:
+    crew, tasks = Crew(1, start_deaf), deque(["a", "sleep"])
+    crew.hand_out(tasks)
+    assert list(crew.answers()) == [("a", "a done")]  # it is deaf by now
+    crew.hand_out(tasks)
+    begun = time.monotonic()
+    assert crew.end(0.2) == ["sleep"]
+    assert time.monotonic() - begun >= 0.2
+    assert active_children() == []
+
+
+def test_interrupts_are_left_to_the_leading_process_by_the_first_too() -> None:
+    """In an interpreter that has started no process before."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    told = subprocess.run(
+        [sys.executable, "-c", FIRST_IS_HELD], env=environment, capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "('held', 'True')\n"
+
+
+def test_the_leading_process_hears_interrupts_afterwards() -> None:
+    all_answers(Crew(1, start), "a")
+    assert signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+@pytest.mark.parametrize(
+    ("code", "how"), [(-9, "was killed by signal 9 (out of memory?)"), (3, "ended with code 3")]
+)
+def test_how_a_process_ended_is_said(code: int, how: str) -> None:
+    said = f"the process that prepared it {how}; try again with fewer workers"
+    assert Ended(code).reason("prepared") == said
+
+
+def test_sigterm_is_an_interrupt_within_the_block() -> None:
+    """In a process of its own, which alone it would end."""
+    code = """
+import os, signal, time
+from p2ch_luna.processes import terminable
+try:
+    with terminable():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+except KeyboardInterrupt as caught:
+    print(caught.args[0])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) == signal.SIGTERM
+
+
+def test_the_handler_of_before_is_put_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(RuntimeError), terminable():
+        raise RuntimeError
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_another_thread_changes_no_handler() -> None:
+    heard: list[bool] = []
+
+    def run() -> None:
+        with terminable():
+            heard.append(signal.getsignal(signal.SIGTERM) is before)
+
+    before = signal.getsignal(signal.SIGTERM)
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    assert heard == [True]
