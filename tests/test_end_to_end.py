@@ -127,7 +127,7 @@ def test_the_demo_finds_what_it_hid(tmp_path: Path, capsys: pytest.CaptureFixtur
     found, false = int(last.split()[1]), int(last.split()[-1])
     assert found >= 5
     assert false <= 2
-    assert len(read_nodules(tmp_path / "demo" / "annotations.csv")) == 6
+    assert len(read_nodules(tmp_path / "demo" / "phantom" / "annotations.csv")) == 6
 
 
 def test_a_diagnosis_takes_less_than_30_s_and_3_gb(shared_data: Path, tmp_path: Path) -> None:
