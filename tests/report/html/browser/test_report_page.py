@@ -65,7 +65,7 @@ def test_the_page_opens_from_the_disk_without_any_request_or_complaint(
 def test_a_click_on_a_finding_moves_the_crosshair_there(
     browser: Chromium, make_page: MakePage, tilt: str, is_coarse: bool
 ) -> None:
-    page, ct, report = make_page(tilt, is_coarse=is_coarse)
+    page, _, report = make_page(tilt, is_coarse=is_coarse)
     opened(browser, page)
     assert browser.evaluate("facts.volume.shape.reduce((a, b) => a * b) <= 40000") == is_coarse
     for place in (1, 0):
