@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,13 @@ from p2ch_luna.io.scan_cache import ScanCache, StoredScan
 from p2ch_luna.lungs import PreparedCt
 
 TILT = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+
+
+@pytest.fixture
+def random_ct(ct: CtVolume) -> CtVolume:
+    """Values that do not compress, so that a file cut short lacks some of them."""
+    hu = np.random.default_rng(0).integers(-1000, 1000, ct.hu.shape).astype(np.int16)
+    return replace(ct, hu=hu)
 
 
 @pytest.fixture
