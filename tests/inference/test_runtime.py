@@ -114,16 +114,17 @@ def found_in(scan: Path, runtime: str) -> list[Detection]:
     return cast(list[Detection], pickle.loads(done.stdout))
 
 
-def check_same_findings(scan: Path) -> None:
-    """All with a probability that could make a finding, within 0.01 and half a millimetre."""
+def worst(scan: Path) -> tuple[float, float]:
+    """How far the findings of both runtimes are apart at most, in mm and in probability."""
     by_torch, by_openvino = (found_in(scan, runtime) for runtime in ("torch", "openvino"))
-    for these, those in ((by_torch, by_openvino), (by_openvino, by_torch)):
-        likely = [detection for detection in these if detection.probability > 0.02]
-        assert likely
-        for detection in likely:
-            other = nearest(those, detection)
-            assert np.linalg.norm(np.subtract(other.center_xyz, detection.center_xyz)) < 0.5
-            assert other.probability == pytest.approx(detection.probability, abs=0.01)
+    pairs = [
+        (detection, nearest(those, detection))
+        for these, those in ((by_torch, by_openvino), (by_openvino, by_torch))
+        for detection in these
+        if detection.probability > 0.02
+    ]
+    apart_mm = [np.linalg.norm(np.subtract(one.center_xyz, other.center_xyz)) for one, other in pairs]
+    return float(max(apart_mm)), max(abs(one.probability - other.probability) for one, other in pairs)
 
 
 def nearest(detections: list[Detection], wanted: Detection) -> Detection:
@@ -132,9 +133,13 @@ def nearest(detections: list[Detection], wanted: Detection) -> Detection:
 
 def test_the_bundled_networks_find_the_same_in_a_small_chest(scan: CtVolume, tmp_path: Path) -> None:
     write_ct(tmp_path / "scan.mha", scan)
-    check_same_findings(tmp_path / "scan.mha")
+    apart_mm, by_probability = worst(tmp_path / "scan.mha")
+    assert apart_mm < 0.5
+    assert by_probability < 0.01
 
 
 @pytest.mark.slow
 def test_the_bundled_networks_find_the_same_in_a_real_chest(shared_data: Path) -> None:
-    check_same_findings(shared_data / "ct" / "lung1.mha")
+    apart_mm, by_probability = worst(shared_data / "ct" / "lung1.mha")
+    assert apart_mm < 0.5
+    assert by_probability < 0.01
