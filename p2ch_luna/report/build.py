@@ -20,10 +20,9 @@ from p2ch_luna.io.opened import OpenedScan
 from p2ch_luna.models.checkpoint import OperatingPoint
 from p2ch_luna.report.key_images import key_image_name
 from p2ch_luna.report.rates import false_positives_text
-from p2ch_luna.report.schema import Finding, Model, Plane, Rejected, Report, Scan, Series, Settings
+from p2ch_luna.report.schema import PLANES, Finding, Model, Plane, Rejected, Report, Scan, Series, Settings
 from p2ch_luna.report.threshold import finding_threshold
 
-PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 NOT_JUDGED = (
     "malignancy is not judged: the classifier was trained with loss.malignancy = 0; wanted a network for it, "
     "as --malignancy names one"

@@ -19,10 +19,10 @@ from p2ch_luna.inference.lung_picture import lung_picture
 from p2ch_luna.io import write_ct, write_detections, write_mask
 from p2ch_luna.io.names import LABELS_NAME, LUNGS_NAME, SEGMENTATION_NAME, STRUCTURED_REPORT_NAME
 from p2ch_luna.io.opened import OpenedScan
-from p2ch_luna.report.build import PLANES, finding_id
+from p2ch_luna.report.build import finding_id
 from p2ch_luna.report.dicom.sources import read_sources
 from p2ch_luna.report.key_images import key_image_name, write_key_images
-from p2ch_luna.report.schema import Report
+from p2ch_luna.report.schema import PLANES, Report
 
 REPORT, DETECTIONS, LABELS, LUNGS = "report.json", "detections.csv", LABELS_NAME, LUNGS_NAME
 MONTAGE, PAGE = "findings.png", "report.html"

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna import __version__
 from p2ch_luna.findings import Point
+from p2ch_luna.inference.anatomy import Side, Third
+from p2ch_luna.inference.lung_rads import LungRads
+from p2ch_luna.inference.texture import Texture
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
 
 SCHEMA_VERSION = "3.0"  # the first number changes where an old reader would fail
 SUSPICION = "radiologist suspicion, not pathology"  # what a probability of malignancy is
-Side = Literal["right", "left"]
-Third = Literal["upper", "middle", "lower"]
-Texture = Literal["solid", "part-solid", "ground-glass"]
 Plane = Literal["axial", "coronal", "sagittal"]
+PLANES: tuple[Plane, ...] = get_args(Plane)
 
 
 class _Part(BaseModel):
@@ -76,7 +77,7 @@ class Finding(_Part):
     mean_hu: float
     texture: Texture
     solid_mm: float  # mean diameter of the solid part; 0: none
-    lung_rads: str  # size category of Lung-RADS v2022 at a first screening, a hint for research
+    lung_rads: LungRads  # size category of Lung-RADS v2022 at a first screening, a hint for research
     nodule_probability: float  # of both stages together
     segmentation_probability: float
     classifier_probability: float

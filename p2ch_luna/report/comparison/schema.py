@@ -8,8 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna import __version__
 from p2ch_luna.findings import Point
+from p2ch_luna.inference.anatomy import Side, Third
+from p2ch_luna.inference.texture import Texture
 from p2ch_luna.report import RESEARCH_ONLY
-from p2ch_luna.report.schema import Side, Texture, Third
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
 Status = Literal["matched", "new", "vanished", "not covered", "not judged"]  # see `Compared.status`

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from p2ch_luna.report.schema import Side, Texture, Third
+from p2ch_luna.inference.anatomy import Side, Third
+from p2ch_luna.inference.texture import Texture
 
 if TYPE_CHECKING:
     from highdicom.sr import CodedConcept

@@ -19,7 +19,7 @@ from p2ch_luna.geometry import CtVolume
 from p2ch_luna.report.html import text, viewer
 from p2ch_luna.report.html.volume import ViewerVolume, viewer_volume
 from p2ch_luna.report.key_images import PIXELS, key_image_name
-from p2ch_luna.report.schema import Plane, Report
+from p2ch_luna.report.schema import PLANES, Plane, Report
 
 MAX_BYTES = 25_000_000
 MAX_IMAGE_BYTES = 5_000_000  # of key images in the page, before base64
@@ -129,7 +129,7 @@ def _key_images(report: Report, folder: Path) -> dict[str, dict[Plane, str]]:
     shown: dict[str, dict[Plane, str]] = {}
     used = 0
     for finding in report.findings:
-        names = {plane: key_image_name(finding.id, plane) for plane in text.PLANES}
+        names = {plane: key_image_name(finding.id, plane) for plane in PLANES}
         pngs = {plane: (folder / name).read_bytes() for plane, name in names.items()}
         used += sum(map(len, pngs.values()))
         if used > MAX_IMAGE_BYTES:

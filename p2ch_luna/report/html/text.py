@@ -7,9 +7,8 @@ from html import escape
 
 from p2ch_luna.findings import Point
 from p2ch_luna.report.rates import false_positives_text, probability_text
-from p2ch_luna.report.schema import Finding, Plane, Report
+from p2ch_luna.report.schema import PLANES, Finding, Plane, Report
 
-PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 HEADER = (
     ("", "Picture"),
     ("", "Finding"),
