@@ -6,7 +6,7 @@ import errno
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -61,13 +61,13 @@ def replacing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def publishing(folder: Path, last: str, stale: Callable[[], Iterable[str]] = tuple) -> Iterator[Path]:
+def publishing(folder: Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
     """Yield an empty hidden folder within `folder`; on success its files move into `folder`, `last` the last.
 
     Where `last` is there the files are whole and of one run, for it is removed before they are touched.
-    stale: names of files of an earlier run, which go if this one has not written them anew; asked when
-    something is about to be replaced. Other files stay. If the block raises, `folder` is as it was, and gone
-    if it was not there. Raises LunaError where it cannot be written, before the block computes anything.
+    stale: names of files of an earlier run, which go if this one has not written them anew. Other files
+    stay. If the block raises, `folder` is as it was, and gone if it was not there. Raises LunaError where it
+    cannot be written, before the block computes anything.
     """
     if folder.exists() and not folder.is_dir():
         raise LunaError(f"{folder}: is a file; expected the name of a folder to write")
@@ -95,10 +95,10 @@ def unfinished(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if _UNFINISHED.fullmatch(path.name) and path.is_dir()]
 
 
-def _move_in(source: Path, folder: Path, last: str, stale: Callable[[], Iterable[str]]) -> None:
+def _move_in(source: Path, folder: Path, last: str, stale: Collection[str]) -> None:
     """All files of `source` into `folder`."""
     names = sorted(path.name for path in source.iterdir())
-    gone = [name for name in stale() if Path(name).name == name and name not in names]
+    gone = [name for name in stale if Path(name).name == name and name not in names]
     (folder / last).unlink(missing_ok=True)
     for name in gone:
         (folder / name).unlink(missing_ok=True)

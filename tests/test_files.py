@@ -155,7 +155,7 @@ def test_publishing_leaves_the_files_of_others(tmp_path: Path) -> None:
 def test_publishing_takes_away_what_an_earlier_run_wrote(tmp_path: Path) -> None:
     for name in ("old.png", "a.csv", "last.json"):
         (tmp_path / name).write_text("old")
-    with publishing(tmp_path, "last.json", lambda: ["old.png", "a.csv", "../elsewhere"]) as temporary:
+    with publishing(tmp_path, "last.json", ["old.png", "a.csv", "../elsewhere"]) as temporary:
         (temporary / "a.csv").write_text("new")
         (temporary / "last.json").write_text("new")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.csv", "last.json"]
@@ -164,7 +164,7 @@ def test_publishing_takes_away_what_an_earlier_run_wrote(tmp_path: Path) -> None
 
 def test_publishing_does_not_reach_outside_the_folder(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text("mine")
-    with publishing(tmp_path / "out", "last.json", lambda: ["../elsewhere"]):
+    with publishing(tmp_path / "out", "last.json", ["../elsewhere"]):
         pass
     assert (tmp_path / "elsewhere").exists()
 

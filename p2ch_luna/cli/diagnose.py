@@ -24,6 +24,8 @@ from p2ch_luna.cli._many import diagnose_all, scans_in
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    import torch
+
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.inference.runtime import Runtime
     from p2ch_luna.io.find_scans import FoundScan
@@ -117,7 +119,8 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     from p2ch_luna.io.find_scans import on_disk
 
     use_threads(options["threads"])
-    load, weights = _networks(options)
+    device = pick_device(options["device"])
+    load, weights = _networks(options, device)
     point = _point(weights[1], options["fp_per_scan"])  # told before anything is read
     scans = scans_in(scan, output)
     if options["series_uid"]:  # it may be any one's
@@ -125,15 +128,17 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     if len(scans) == 1:
         with on_disk(scans[0]) as path:
             return _diagnose_one(load, path, output, point, options)
-    return _diagnose_many(load, weights, scans, output, options)
+    return _diagnose_many(load, weights, device, scans, output, options)
 
 
-def _networks(options: _Options) -> tuple[Callable[[], NoduleDetector], tuple[Path, ...]]:
+def _networks(
+    options: _Options, device: torch.device
+) -> tuple[Callable[[], NoduleDetector], tuple[Path, ...]]:
     """What reads the weights, and their files. Raises LunaError where one is not there."""
     from p2ch_luna.inference.runtime import check_runtime
     from p2ch_luna.models.checkpoint import bundled, weights_at
 
-    device, runtime = pick_device(options["device"]), options["runtime"]
+    runtime = options["runtime"]
     check_runtime(runtime, device)
     segmentation, classifier, malignancy = (
         weights_at(own).absolute() if own else bundled(name)
@@ -187,6 +192,7 @@ def _diagnose_one(
 def _diagnose_many(
     load: Callable[[], NoduleDetector],
     weights: tuple[Path, ...],
+    device: torch.device,
     scans: Sequence[FoundScan],
     output: Path,
     options: _Options,
@@ -195,8 +201,7 @@ def _diagnose_many(
 
     read = tuple(path for path in weights if path.is_file())  # a network of malignancy need not be bundled
     settings = f"{options['runtime']} {options['search_anyway']}"
-    device = pick_device(options["device"]).type
-    job = DetectorJob(load, read, settings, options["fp_per_scan"], _wanted(options), device)
+    job = DetectorJob(load, read, settings, options["fp_per_scan"], _wanted(options), device.type)
     return diagnose_all(
         scans,
         output,

@@ -76,8 +76,7 @@ def run(
             raise LunaError(f"{scan}: a volume file has no series; wanted DICOM with {series_uid}")
         folder = None
         if output is not None:
-            earlier = check_folder(output)
-            folder = stack.enter_context(publishing(output, REPORT, lambda: earlier))
+            folder = stack.enter_context(publishing(output, REPORT, check_folder(output)))
         with clock.stage("networks"):
             detector = load()
         return _diagnose(detector, opened, folder, point, wanted, clock, progress)
@@ -99,13 +98,12 @@ def _diagnose(
         found = measure_findings(diagnosis, opened.ct, point)
         names = [] if folder is None else file_names(opened, diagnosis, len(found), wanted)
         report = build_report(diagnosis, opened, found, point, names)
-    if folder is not None:
-        report = _timed(report, clock)
-        labels = paint_labels(opened.ct.hu.shape, found)
-        report = write_outputs(folder, Results(opened, diagnosis, report, labels), clock)
-    report = _timed(report, clock)
-    if folder is not None:
-        (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
+    report = _timed(report, clock)  # the page tells of the stages that were before it
+    if folder is None:
+        return report
+    labels = paint_labels(opened.ct.hu.shape, found)
+    report = _timed(write_outputs(folder, Results(opened, diagnosis, report, labels), clock), clock)
+    (folder / REPORT).write_text(report.to_json(), encoding="utf-8")
     return report
 
 
