@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -106,10 +107,21 @@ def _converted(model: nn.Module) -> openvino.Model:
     return converted
 
 
-def _compiled(model: openvino.Model, *, is_exact: bool) -> openvino.CompiledModel:
+@cache
+def _core() -> openvino.Core:
+    """One for the process, and to its end.
+
+    Its CPU plugin gives signals a stack of its own and puts back the one of before when it goes. Of several
+    that go in another order than they came one puts back what another has freed: the next signal, be it
+    Ctrl-C, then ends the process with a segmentation fault.
+    """
     import openvino
 
-    core = openvino.Core()
+    return openvino.Core()
+
+
+def _compiled(model: openvino.Model, *, is_exact: bool) -> openvino.CompiledModel:
+    core = _core()
     is_fast_in_bf16 = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     settings = {
         "INFERENCE_PRECISION_HINT": "bf16" if is_fast_in_bf16 and not is_exact else "f32",
