@@ -20,7 +20,7 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
     ("models",),
     ("datasets",),
     ("io", "metrics", "lungs", "config"),
-    ("geometry", "findings", "files", "processes"),
+    ("geometry", "findings", "files", "processes", "frozen"),
     ("errors", ""),  # "" is the package itself: its version
 )
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}

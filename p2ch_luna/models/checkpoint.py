@@ -17,6 +17,7 @@ from torch import nn
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.models.build import build_model
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
@@ -29,13 +30,7 @@ NONE_COUNTS = math.nextafter(1, 2)  # an operating point from here on has no fin
 Weight = Annotated[float, Field(ge=0)]
 
 
-class _Part(BaseModel):
-    """A part of a card: never changed, only finite numbers, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class OperatingPoint(_Part):
+class OperatingPoint(Frozen):
     """From which probability on a finding counts, and what that brings."""
 
     fp_per_scan: float = Field(gt=0)
@@ -43,7 +38,7 @@ class OperatingPoint(_Part):
     sensitivity: float = Field(ge=0, le=1)
 
 
-class Calibration(_Part):
+class Calibration(Frozen):
     """How the logits of both stages become one probability, fitted on patients that nothing trained on."""
 
     segmentation: Weight  # of that stage's logit
@@ -67,7 +62,7 @@ class Calibration(_Part):
         return hashlib.sha256(json.dumps(weights).encode()).hexdigest()
 
 
-class Figure(_Part):
+class Figure(Frozen):
     """A figure of merit and its conditions."""
 
     name: str

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from p2ch_luna import __version__
 from p2ch_luna.datasets.collection import Known
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.findings import Nodule
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.io import ScoredPoint, write_detections, write_nodules
 from p2ch_luna.metrics.froc import froc
 from p2ch_luna.metrics.matching import score_detections
@@ -35,11 +36,7 @@ DETECTIONS, ANNOTATIONS, EXCLUDED, SCANS, RESULT = (  # in the folder of the cro
 )
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class FoldRecord(_Part):
+class FoldRecord(Frozen):
     """What was diagnosed in a fold's turn, and with what; beside its detections.csv."""
 
     version: str = VERSION
@@ -51,7 +48,7 @@ class FoldRecord(_Part):
     weights: dict[str, str]  # SHA-256 by stage: segmentation, and nodule if there is one
 
 
-class FoldScore(_Part):
+class FoldScore(Frozen):
     """One fold alone."""
 
     fold: int
@@ -61,7 +58,7 @@ class FoldScore(_Part):
     weights: dict[str, str]
 
 
-class CrossvalReport(_Part):
+class CrossvalReport(Frozen):
     """The text of crossval.json."""
 
     version: str = VERSION

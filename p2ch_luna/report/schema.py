@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-from pydantic import BaseModel, ConfigDict
-
 from p2ch_luna import __version__
 from p2ch_luna.findings import Point
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.inference.anatomy import Side, Third
 from p2ch_luna.inference.lung_rads import LungRads
 from p2ch_luna.inference.texture import Texture
@@ -20,13 +19,7 @@ Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = get_args(Plane)
 
 
-class _Part(BaseModel):
-    """A part of the report: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Series(_Part):
+class Series(Frozen):
     """A DICOM series that was there to choose from; nothing in it says whose it is."""
 
     series_uid: str
@@ -39,7 +32,7 @@ class Series(_Part):
     remark: str  # why it was chosen, or why not
 
 
-class Scan(_Part):
+class Scan(Frozen):
     """The CT as it was read."""
 
     name: str  # of the file or folder, without the path
@@ -52,7 +45,7 @@ class Scan(_Part):
     direction: tuple[Point, Point, Point]  # rows of the matrix; its columns step along col, row, index
 
 
-class Finding(_Part):
+class Finding(Frozen):
     """A detection that is likely enough to be looked at."""
 
     id: str  # "F1" is the first
@@ -86,7 +79,7 @@ class Finding(_Part):
     images: dict[Plane, str]  # file names of its key images
 
 
-class Rejected(_Part):
+class Rejected(Frozen):
     """A candidate that is not reported, and why."""
 
     center_lps_mm: Point
@@ -96,14 +89,14 @@ class Rejected(_Part):
     reason: str
 
 
-class Model(_Part):
+class Model(Frozen):
     """A network that took part."""
 
     stage: str
     card: ModelCard
 
 
-class Settings(_Part):
+class Settings(Frozen):
     """What can be chosen, as it was."""
 
     finding_threshold: float  # nodule probability
@@ -113,7 +106,7 @@ class Settings(_Part):
     max_candidates: int
 
 
-class Report(_Part):
+class Report(Frozen):
     """All that is known of one scan."""
 
     schema_version: str = SCHEMA_VERSION

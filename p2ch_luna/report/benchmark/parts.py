@@ -9,13 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from p2ch_luna import __version__
 from p2ch_luna.datasets.benchmark import Host, Implanted
 from p2ch_luna.errors import LunaError
 from p2ch_luna.files import replacing
 from p2ch_luna.findings import Detection, Nodule
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.inference.joint import LOGIT_LIMIT
 from p2ch_luna.inference.propose import ProposalSettings
 from p2ch_luna.io.scan_keys import recipe_digest
@@ -25,10 +26,8 @@ FORMAT = 3  # of a part, and of how a scan is made; a new one makes all parts an
 log = logging.getLogger(__name__)
 
 
-class Part(BaseModel):
+class Part(Frozen):
     """One copy of one host: the truth and what was found."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     key: str  # as of `part_key`: another one means that this part is of something else
     host: str  # its series uid

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna import __version__
 from p2ch_luna.datasets.benchmark import Implanted
 from p2ch_luna.files import replacing
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.io.tables import UID, XYZ, write_detections, write_nodules
 from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN, bootstrap, froc
 from p2ch_luna.metrics.matching import Outcome, score_detections
@@ -39,13 +39,7 @@ NODULE_COLUMNS = (
 )  # fmt: skip
 
 
-class _Part(BaseModel):
-    """A part of the schema: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class HostInput(_Part):
+class HostInput(Frozen):
     """A scan that nodules were set in."""
 
     name: str  # of the file or folder, without the path
@@ -54,7 +48,7 @@ class HostInput(_Part):
     known: int  # findings of its own, which count neither as nodules nor as false
 
 
-class Inputs(_Part):
+class Inputs(Frozen):
     """What was measured, and on what."""
 
     hosts: tuple[HostInput, ...]
@@ -64,7 +58,7 @@ class Inputs(_Part):
     calibration: str = ""  # SHA-256 of what joined both stages' logits; "": their mean
 
 
-class Settings(_Part):
+class Settings(Frozen):
     """What can be chosen, as it was."""
 
     copies: int
@@ -76,7 +70,7 @@ class Settings(_Part):
     device: str
 
 
-class Share(_Part):
+class Share(Frozen):
     """How many of a group are found by the lowest threshold with at most so many false positives a scan.
 
     The FROC curve goes on to the next threshold in a straight line: its sensitivity may be a little higher.
@@ -88,7 +82,7 @@ class Share(_Part):
     sensitivity_95: tuple[float, float]  # Wilson's, which takes nodules as independent
 
 
-class Group(_Part):
+class Group(Frozen):
     """Nodules that have something in common."""
 
     name: str
@@ -96,7 +90,7 @@ class Group(_Part):
     at: tuple[Share, ...]  # in the order of RATES
 
 
-class Figures(_Part):
+class Figures(Frozen):
     """LUNA16's score, and sensitivity of the nodules that are alike. Groups without a nodule are left out."""
 
     cpm: float
@@ -111,7 +105,7 @@ class Figures(_Part):
     stages: Stages
 
 
-class BenchmarkReport(_Part):
+class BenchmarkReport(Frozen):
     """All that `luna benchmark` tells."""
 
     schema_version: str = SCHEMA_VERSION

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from p2ch_luna.findings import Nodule
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.metrics.intervals import auc_with_interval
 from p2ch_luna.metrics.matching import effective_diameter_mm, hits
 from p2ch_luna.report.benchmark.parts import Part
@@ -19,13 +19,7 @@ from p2ch_luna.report.evaluation.scores import wilson
 FROM_MM = 4.0  # smaller nodules need no follow-up
 
 
-class _Part(BaseModel):
-    """A part of the schema: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Proposed(_Part):
+class Proposed(Frozen):
     """How many of a group of nodules are hit by a candidate, whatever its score."""
 
     name: str  # "all" or "from 4 mm"
@@ -35,14 +29,14 @@ class Proposed(_Part):
     share_95: tuple[float, float]  # Wilson's, which takes nodules as independent
 
 
-class Auc(_Part):
+class Auc(Frozen):
     """How well a probability tells the candidates that hit a nodule from those that hit nothing."""
 
     auc: float | None  # None: there are none of one kind
     auc_95: Interval  # DeLong's, which takes candidates as independent
 
 
-class Stages(_Part):
+class Stages(Frozen):
     """Candidates are all that the segmentation proposes, before the classifier has judged them."""
 
     candidates_per_scan: float  # mean

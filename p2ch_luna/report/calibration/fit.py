@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 from scipy.special import expit
 
 from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.inference.joint import rescored, stage_logits
 from p2ch_luna.metrics.calibration import calibration as reliability
 from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN, Froc, froc
@@ -29,10 +29,8 @@ STAGES = ("segmentation", "classifier")  # in the order of their logits
 NODULES_PER_SCAN = 1.3  # of LUNA16: 1186 in 888 scans
 
 
-class CalibrationReport(BaseModel):
+class CalibrationReport(Frozen):
     """All that `luna calibrate` tells. Errors are expected calibration errors, see `metrics.calibration`."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     schema_version: str = SCHEMA_VERSION
     software: str = f"p2ch-luna {__version__}"

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from p2ch_luna import __version__
 from p2ch_luna.findings import Point
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.inference.anatomy import Side, Third
 from p2ch_luna.inference.texture import Texture
 from p2ch_luna.report import RESEARCH_ONLY
@@ -17,13 +16,7 @@ Status = Literal["matched", "new", "vanished", "not covered", "not judged"]  # s
 Verdict = Literal["growing", "larger", "stable", "smaller", "unclear"]
 
 
-class _Part(BaseModel):
-    """A part of the comparison: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class ComparedScan(_Part):
+class ComparedScan(Frozen):
     """One of the two scans."""
 
     name: str
@@ -31,7 +24,7 @@ class ComparedScan(_Part):
     findings: int
 
 
-class Sight(_Part):
+class Sight(Frozen):
     """A nodule as one of the scans shows it: what its report says."""
 
     id: str
@@ -46,7 +39,7 @@ class Sight(_Part):
     nodule_probability: float
 
 
-class Growth(_Part):
+class Growth(Frozen):
     """What has changed from the earlier scan to the later, in mm or mm^3 and in per cent."""
 
     diameter_mm: float  # of the mean diameter
@@ -57,7 +50,7 @@ class Growth(_Part):
     verdict: Verdict  # by `Comparison.rules`
 
 
-class Compared(_Part):
+class Compared(Frozen):
     """A nodule of either scan."""
 
     status: Status  # not covered: outside the other scan; not judged: alone, and the lungs do not agree
@@ -69,7 +62,7 @@ class Compared(_Part):
     remark: str  # such as that the other scan shows something there that is no finding; "" if there is none
 
 
-class Registration(_Part):
+class Registration(Frozen):
     """How the lungs of the earlier scan were laid over those of the later: `rotation @ xyz + shift`."""
 
     rotation: tuple[Point, Point, Point]  # rows
@@ -80,7 +73,7 @@ class Registration(_Part):
     surface_mm: float | None  # median distance between the lungs' surfaces; None: no surface is in both
 
 
-class Comparison(_Part):
+class Comparison(Frozen):
     """All that is known of what changed."""
 
     schema_version: str = SCHEMA_VERSION

@@ -5,23 +5,16 @@ Intervals are of 95 %; None where there is too little to tell one, as with a sin
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from p2ch_luna import __version__
 from p2ch_luna.findings import Point
+from p2ch_luna.frozen import Frozen
 
 SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fail
 RULES = "LUNA16: CPM, the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives per scan"
 Interval = tuple[float, float] | None
 
 
-class _Part(BaseModel):
-    """A part of the evaluation: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Input(_Part):
+class Input(Frozen):
     """A file that was read."""
 
     role: str  # detections, truth, excluded or scans
@@ -29,7 +22,7 @@ class Input(_Part):
     sha256: str
 
 
-class Settings(_Part):
+class Settings(Frozen):
     """What can be chosen, and what the rules fix."""
 
     min_diameter_mm: float  # smaller nodules count as excluded findings
@@ -40,7 +33,7 @@ class Settings(_Part):
     operating_fp_per_scan: float  # below the threshold of this rate a mark is filtered out
 
 
-class FrocPoint(_Part):
+class FrocPoint(Frozen):
     """A point of the FROC curve."""
 
     fp_per_scan: float
@@ -48,7 +41,7 @@ class FrocPoint(_Part):
     sensitivity_95: Interval  # from drawing scans anew
 
 
-class Group(_Part):
+class Group(Frozen):
     """Nodules of one kind, and how many of them are found.
 
     Found is what scores at least the threshold of all nodules' curve, the lowest with no more than
@@ -70,7 +63,7 @@ class SizeGroup(Group):
     below_mm: float | None  # None: no limit
 
 
-class Fate(_Part):
+class Fate(Frozen):
     """A row of the confusion table: what became of the places of one kind.
 
     missed: no mark counts there; None for what is no nodule, which cannot be missed.    filtered_out: marked,
@@ -83,7 +76,7 @@ class Fate(_Part):
     found: int
 
 
-class NoduleNotFound(_Part):
+class NoduleNotFound(Frozen):
     """A nodule that no mark hits, or only marks below the threshold of the operating point."""
 
     series_uid: str
@@ -94,7 +87,7 @@ class NoduleNotFound(_Part):
     probability: float | None  # of the best mark on it; None: no mark
 
 
-class FalsePositive(_Part):
+class FalsePositive(Frozen):
     """A mark on no nodule and no excluded finding."""
 
     rank: int  # 1: the strongest
@@ -103,7 +96,7 @@ class FalsePositive(_Part):
     probability: float
 
 
-class Score(_Part):
+class Score(Frozen):
     """What one submission achieves."""
 
     name: str
@@ -125,7 +118,7 @@ class Score(_Part):
     strongest_false_positives: tuple[FalsePositive, ...]
 
 
-class PointDifference(_Part):
+class PointDifference(Frozen):
     """A submission's sensitivity minus the first one's."""
 
     fp_per_scan: float
@@ -134,7 +127,7 @@ class PointDifference(_Part):
     p: float | None
 
 
-class Difference(_Part):
+class Difference(Frozen):
     """A submission minus the first one, on the same scans drawn anew; p: two-sided, of no difference."""
 
     cpm: float

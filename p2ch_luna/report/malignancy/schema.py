@@ -5,10 +5,9 @@ The classes are what LIDC's readers thought. A nodule between them is indetermin
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
-
 from p2ch_luna import __version__
 from p2ch_luna.datasets.lidc_labels import BENIGN, MALIGNANT
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.report import RESEARCH_ONLY
 
 SCHEMA_VERSION = "1.1"  # the first number changes where an old reader would fail
@@ -18,20 +17,14 @@ SUSPICION = (
 )
 
 
-class _Part(BaseModel):
-    """A part of the schema: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Auc(_Part):
+class Auc(Frozen):
     """None where a class is absent; the interval also where one has a single nodule."""
 
     auc: float | None
     auc_95: tuple[float, float] | None  # DeLong's, which takes nodules as independent
 
 
-class Gain(_Part):
+class Gain(Frozen):
     """How much larger the first of two AUCs of the same nodules is."""
 
     difference: float | None
@@ -45,7 +38,7 @@ class Gain(_Part):
         return self.by_patient_95 or self.difference_95
 
 
-class Figures(_Part):
+class Figures(Frozen):
     """Of some nodules: what the network, the diameter and both together tell."""
 
     name: str
@@ -58,7 +51,7 @@ class Figures(_Part):
     both_gain: Gain | None
 
 
-class Bin(_Part):
+class Bin(Frozen):
     """Of the nodules of one range of probability."""
 
     probability: float  # said on average
@@ -66,7 +59,7 @@ class Bin(_Part):
     nodules: int
 
 
-class Reliability(_Part):
+class Reliability(Frozen):
     """How far the probability can be taken at its word."""
 
     calibration_error: float
@@ -74,7 +67,7 @@ class Reliability(_Part):
     bins: tuple[Bin, ...]
 
 
-class Indeterminate(_Part):
+class Indeterminate(Frozen):
     """The nodules between benign and malignant."""
 
     nodules: int
@@ -82,7 +75,7 @@ class Indeterminate(_Part):
     called_malignant: float | None  # share with a probability of 0.5 or more
 
 
-class Judge(_Part):
+class Judge(Frozen):
     """A network and whom it judged."""
 
     run: str
@@ -96,7 +89,7 @@ class Judge(_Part):
     temperature: float | None  # fitted on the nodules of the other runs; None: there is one run
 
 
-class MalignancyReport(_Part):
+class MalignancyReport(Frozen):
     """All that `luna malignancy` tells."""
 
     schema_version: str = SCHEMA_VERSION

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import shutil
 import time
 from collections.abc import Callable
@@ -16,13 +15,13 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.files import unfinished
 from p2ch_luna.io.find_scans import FoundScan, on_disk
 from p2ch_luna.report.many.records import discard, forget, input_digest, remember
 from p2ch_luna.report.many.summary import Row, failed, row_of
 from p2ch_luna.report.schema import Report
 
 DiagnoseOne = Callable[[Path, Path], Report]  # of a scan, into a folder
-_UNFINISHED = re.compile(r"\.[0-9a-f]{8}")  # as `files.publishing` names what it has not moved in yet
 
 
 class Job(Protocol):
@@ -115,8 +114,7 @@ def lost(task: Task, reason: str) -> Row:
 
 def sweep(folder: Path) -> None:
     """Remove what a killed worker has left of a scan: results that it had not moved in."""
-    for path in folder.glob(".*"):
-        if _UNFINISHED.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    for path in unfinished(folder):
+        shutil.rmtree(path, ignore_errors=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from pydantic import BaseModel, ConfigDict
-
 from p2ch_luna import __version__
 from p2ch_luna.datasets.variants import AS_IT_IS
 from p2ch_luna.findings import Nodule
+from p2ch_luna.frozen import Frozen
 from p2ch_luna.metrics.froc import froc
 from p2ch_luna.metrics.intervals import paired_difference
 from p2ch_luna.metrics.matching import Outcome
@@ -30,13 +29,7 @@ SCHEMA_VERSION = "1.0"  # the first number changes where an old reader would fai
 FIXED_RATE = 1.0  # of RATES: the score that gives so many false positives a scan as it is, is kept
 
 
-class _Part(BaseModel):
-    """A part of the schema: never changed, nothing in it that the schema does not know."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Change(_Part):
+class Change(Frozen):
     """Sensitivity less that of the same nodules as they are; both at thresholds of their own."""
 
     fp_per_scan: float
@@ -46,7 +39,7 @@ class Change(_Part):
     difference_95: tuple[float, float]  # Bonett and Price's, which takes nodules as independent
 
 
-class VariantFigures(_Part):
+class VariantFigures(Frozen):
     """One variant of all scans. Without a nodule in view there are no shares, no CPM and no changes."""
 
     name: str
@@ -58,7 +51,7 @@ class VariantFigures(_Part):
     sensitivity: float | None  # from that score on
 
 
-class RobustnessReport(_Part):
+class RobustnessReport(Frozen):
     """All that `luna robustness` tells."""
 
     schema_version: str = SCHEMA_VERSION
