@@ -99,7 +99,7 @@ def test_the_same_scan_as_metaimage_has_the_same_detections(
 
 def test_the_report_reads_back_and_names_its_models(from_dicom: Path) -> None:
     report = Report.model_validate_json((from_dicom / "report.json").read_text(encoding="utf-8"))
-    builders = {model.stage: model.card.builder for model in report.models}
+    builders = {model.stage: model.builder for model in report.models}
     assert builders["segmentation"] == "segmentation_unet"
     assert builders["classifier"] == "nodule_classifier"
     assert report.findings[0].rank == 1

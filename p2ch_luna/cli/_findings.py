@@ -59,7 +59,7 @@ def _threshold(report: Report) -> str:
 
 def _chests(report: Report) -> str:
     """In how many chests it was calibrated, where its card says so."""
-    calibrations = (model.card.calibration for model in report.models)
+    calibrations = (model.calibration for model in report.models)
     hosts = max((calibration.hosts for calibration in calibrations if calibration), default=0)
     return f", in {hosts} chest" + ("s" if hosts > 1 else "") if hosts else ""
 

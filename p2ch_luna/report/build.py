@@ -17,7 +17,7 @@ from p2ch_luna.inference.measure import Measurement, measure
 from p2ch_luna.inference.propose import Dropped
 from p2ch_luna.io.dicom import derived_uid
 from p2ch_luna.io.opened import OpenedScan
-from p2ch_luna.models.checkpoint import OperatingPoint
+from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
 from p2ch_luna.report.key_images import key_image_name
 from p2ch_luna.report.rates import false_positives_text
 from p2ch_luna.report.schema import PLANES, Finding, Model, Plane, Rejected, Report, Scan, Series, Settings
@@ -83,7 +83,7 @@ def build_report(
             *(_not_judged(d) for d in diagnosis.dropped),
         ),
         warnings=(*scan.warnings, *diagnosis.warnings, *(() if is_judged else (NOT_JUDGED,))),
-        models=tuple(Model(stage=stage, card=card) for stage, card in diagnosis.models.items()),
+        models=tuple(model_of(stage, card) for stage, card in diagnosis.models.items()),
         settings=Settings(
             finding_threshold=threshold,
             operating_point=point,
@@ -93,6 +93,19 @@ def build_report(
         ),
         files=tuple(files),
         timings_s={stage: round(seconds, 3) for stage, seconds in diagnosis.timings_s.items()},
+    )
+
+
+def model_of(stage: str, card: ModelCard) -> Model:
+    """What a report says of a network; all of its card would be most of the report."""
+    return Model(
+        stage=stage,
+        builder=card.builder,
+        weights_sha256=card.weights_sha256,
+        software=card.software,
+        intended_use=card.intended_use,
+        data=tuple(card.data),
+        calibration=card.calibration,
     )
 
 

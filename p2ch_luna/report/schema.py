@@ -10,7 +10,7 @@ from p2ch_luna.frozen import Frozen
 from p2ch_luna.inference.anatomy import Side, Third
 from p2ch_luna.inference.lung_rads import LungRads
 from p2ch_luna.inference.texture import Texture
-from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
+from p2ch_luna.models.checkpoint import Calibration, OperatingPoint
 from p2ch_luna.report import RESEARCH_ONLY
 
 SCHEMA_VERSION = "3.0"  # the first number changes where an old reader would fail
@@ -90,10 +90,15 @@ class Rejected(Frozen):
 
 
 class Model(Frozen):
-    """A network that took part."""
+    """A network that took part; its card, which `luna card` shows, has the training and the figures."""
 
     stage: str
-    card: ModelCard
+    builder: str  # the network's name in `models.build.BUILDERS`
+    weights_sha256: str  # by which its card is found
+    software: str  # that trained it
+    intended_use: str
+    data: tuple[str, ...]  # what it was trained on, with the licences
+    calibration: Calibration | None  # of a classifier; None: not calibrated
 
 
 class Settings(Frozen):

@@ -308,7 +308,7 @@ def test_weights_of_ones_own_are_used(luna: Luna, scan: Path, tmp_path: Path) ->
         weights += [f"--{task}", tmp_path / task]  # as the folder of a run
     code, out, _ = luna(scan, "-o", tmp_path / "out", *weights, "--device", "cpu", "--threads", 1, "--json")
     assert code == 0
-    builders = {model["stage"]: model["card"]["builder"] for model in json.loads(out)["models"]}
+    builders = {model["stage"]: model["builder"] for model in json.loads(out)["models"]}
     assert builders == {
         "segmentation": "segmentation_unet",
         "classifier": "nodule_classifier",

@@ -184,7 +184,7 @@ def test_warnings_of_the_scan_come_before_those_of_the_search(ct: CtVolume) -> N
 
 def test_the_networks_cards_are_in_it(ct: CtVolume) -> None:
     (model,) = report_of(ct).models
-    assert (model.stage, model.card.weights_sha256) == ("classifier", CARD.weights_sha256)
+    assert (model.stage, model.weights_sha256) == ("classifier", CARD.weights_sha256)
 
 
 def test_stages_are_timed_to_the_millisecond(ct: CtVolume) -> None:

@@ -30,7 +30,7 @@ def warnings_of(both: Both) -> Iterator[str]:
 
 
 def _networks(report: Report) -> dict[str, str]:
-    return {model.stage: model.card.weights_sha256 for model in report.models}
+    return {model.stage: model.weights_sha256 for model in report.models}
 
 
 def _spacings(prior: Report, current: Report) -> Iterator[str]:

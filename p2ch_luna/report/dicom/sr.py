@@ -86,7 +86,7 @@ def _observer(report: Report) -> ContentSequence:
     """The program, with the networks that took part."""
     from highdicom.sr import DeviceObserverIdentifyingAttributes, ObservationContext, ObserverContext
 
-    networks = "".join(f", {model.stage} {model.card.weights_sha256[:12]}" for model in report.models)
+    networks = "".join(f", {model.stage} {model.weights_sha256[:12]}" for model in report.models)
     program = report.software + networks
     device = DeviceObserverIdentifyingAttributes(
         uid=derived_uid(program, "device"),

@@ -194,7 +194,7 @@ def run_facts(report: Report) -> str:
         "<h3>Networks</h3>",
         table(
             ["stage", "network", "weights, SHA-256"],
-            [[model.stage, model.card.builder, model.card.weights_sha256[:16]] for model in report.models],
+            [[model.stage, model.builder, model.weights_sha256[:16]] for model in report.models],
         ),
         "<h3>Time</h3>",
         table(["stage", "s"], [[stage, f"{s:.2f}"] for stage, s in report.timings_s.items()]),

@@ -3,9 +3,10 @@ import pytest
 
 from p2ch_luna.inference.alignment import Alignment
 from p2ch_luna.inference.alignment_views import LungView, Rigid
+from p2ch_luna.report.build import model_of
 from p2ch_luna.report.comparison.pairs import Both
 from p2ch_luna.report.comparison.warnings import warnings_of
-from p2ch_luna.report.schema import Model, Report
+from p2ch_luna.report.schema import Report
 from support.diagnosed import CARD
 from support.findings import chest, hand_report
 
@@ -19,7 +20,7 @@ def warnings(prior: Report = PLAIN, current: Report = PLAIN, correlation: float 
 
 def searched_by(sha256: str) -> Report:
     card = CARD.model_copy(update={"weights_sha256": sha256})
-    return PLAIN.model_copy(update={"models": (Model(stage="segmentation", card=card),)})
+    return PLAIN.model_copy(update={"models": (model_of("segmentation", card),)})
 
 
 def test_two_reports_alike_bring_none() -> None:
