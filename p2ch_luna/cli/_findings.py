@@ -22,7 +22,8 @@ def as_text(report: Report, output: Path) -> str:
     lines += [f"series: {series.remark}" for series in report.scan.series[:1]]
     if report.findings:
         lines += [_HEAD, *map(_row, report.findings)]
-    lines.append(_threshold(report))
+    if report.is_searched:
+        lines.append(_threshold(report))
     if any(finding.malignancy_probability is not None for finding in report.findings):
         lines.append(f"suspicion of malignancy: {report.malignancy_is}; by size: by the diameter alone")
     lines += [f"warning: {warning}" for warning in report.warnings]

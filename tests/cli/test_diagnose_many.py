@@ -85,8 +85,10 @@ def test_what_is_done_is_not_done_again(luna: Luna, scans: Path, tmp_path: Path)
 
 
 def test_a_folder_with_one_scan_is_that_scan(luna: Luna, scans: Path, tmp_path: Path) -> None:
-    code, _, _ = luna(scans / "b", "-o", tmp_path / "out")
+    code, out, _ = luna(scans / "b", "-o", tmp_path / "out")
     assert code == 0
+    assert "not searched" in out
+    assert "findings: from probability" not in out
     report = json.loads((tmp_path / "out" / "report.json").read_text(encoding="utf-8"))
     assert report["findings"] == []
     assert "no lungs found" in report["warnings"][-1]
