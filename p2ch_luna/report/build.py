@@ -14,7 +14,7 @@ from p2ch_luna.inference.detector import Diagnosis
 from p2ch_luna.inference.lung_rads import lung_rads
 from p2ch_luna.inference.malignancy_by_diameter import malignancy_by_diameter
 from p2ch_luna.inference.measure import Measurement, measure
-from p2ch_luna.inference.propose import Dropped
+from p2ch_luna.inference.propose import OUTLINE_SHARE, Dropped
 from p2ch_luna.io.dicom import derived_uid
 from p2ch_luna.io.opened import OpenedScan
 from p2ch_luna.models.checkpoint import ModelCard, OperatingPoint
@@ -89,6 +89,7 @@ def build_report(
             operating_point=point,
             proposal_threshold=proposal.threshold,
             mask_threshold=proposal.mask_threshold,
+            outline_share=OUTLINE_SHARE,
             max_candidates=proposal.max_candidates,
         ),
         files=tuple(files),

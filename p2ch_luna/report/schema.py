@@ -107,7 +107,8 @@ class Settings(Frozen):
     finding_threshold: float  # nodule probability
     operating_point: OperatingPoint | None  # where it comes from; None: the classifier is not calibrated
     proposal_threshold: float
-    mask_threshold: float
+    mask_threshold: float  # of a candidate's core
+    outline_share: float  # of a candidate's highest probability, from which on voxels are in its mask
     max_candidates: int
 
 

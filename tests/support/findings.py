@@ -111,6 +111,7 @@ def hand_report(ct: CtVolume, findings: Sequence[Finding] = (), **changes: Any) 
             operating_point=POINT,
             proposal_threshold=0.1,
             mask_threshold=0.3,
+            outline_share=0.65,
             max_candidates=100,
         ),
         "files": (),

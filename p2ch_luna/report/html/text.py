@@ -184,7 +184,8 @@ def run_facts(report: Report) -> str:
             "Candidates from a probability of",
             f"{settings.proposal_threshold:g}, at most {settings.max_candidates}",
         ],
-        ["Mask from a probability of", f"{settings.mask_threshold:g}"],
+        ["Their cores from a probability of", f"{settings.mask_threshold:g}"],
+        ["Outlines at, of the highest probability", f"{settings.outline_share:g}"],
         *([["Series", report.scan.series_uid]] if report.scan.series_uid else []),
     ]
     parts = [

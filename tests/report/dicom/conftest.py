@@ -89,6 +89,7 @@ def report_of(*findings: Finding) -> Report:
         operating_point=None,
         proposal_threshold=0.1,
         mask_threshold=0.5,
+        outline_share=0.65,
         max_candidates=100,
     )
     return Report(

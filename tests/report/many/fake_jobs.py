@@ -76,6 +76,7 @@ def report(series_uid: str, findings: tuple[Finding, ...] = (), warnings: tuple[
             operating_point=None,
             proposal_threshold=0.5,
             mask_threshold=0.5,
+            outline_share=0.65,
             max_candidates=9,
         ),
         files=("detections.csv",),
