@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-import resource
+import os
 import subprocess
 import sys
 import time
@@ -133,10 +133,12 @@ def test_the_demo_finds_what_it_hid(tmp_path: Path, capsys: pytest.CaptureFixtur
 def test_a_diagnosis_takes_less_than_30_s_and_3_gb(shared_data: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "p2ch_luna", "diagnose", str(shared_data / "ct" / "lung1.mha")]
     start = time.monotonic()
-    subprocess.run([*command, "--output", str(tmp_path)], check=True, capture_output=True)
-    seconds = time.monotonic() - start
-    assert seconds < 30
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 3e6  # KB, of the largest child
+    process = subprocess.Popen([*command, "--output", str(tmp_path)], stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # of this one alone, not of the largest child so far
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == 0
+    assert time.monotonic() - start < 30
+    assert usage.ru_maxrss < 3e6  # KB
 
 
 def test_implanted_nodules_of_unseen_patients_in_unseen_chests_are_found(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import locale
 import re
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -141,7 +143,7 @@ def write_series(folder: Path, ct: CtVolume) -> None:
     writer = sitk.ImageFileWriter()
     writer.SetImageIO("GDCMImageIO")
     writer.KeepOriginalImageUIDOn()
-    with replacing_folder(folder) as temporary:
+    with replacing_folder(folder) as temporary, _locale_kept():
         for index in range(len(hu)):
             image = sitk.GetImageFromArray(hu[index])
             image.SetSpacing(ct.geometry.spacing_xyz[:2].tolist())
@@ -152,6 +154,16 @@ def write_series(folder: Path, ct: CtVolume) -> None:
                 writer.Execute(image)
             except RuntimeError as error:
                 raise LunaError(f"{folder}: slice {index + 1} cannot be written") from error
+
+
+@contextmanager
+def _locale_kept() -> Iterator[None]:
+    """GDCM writes in the locale C and leaves it so: whoever then opens a text would read it as ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
 
 
 def _tags(ct: CtVolume, index: int) -> dict[str, str]:

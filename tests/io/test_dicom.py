@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +14,7 @@ import SimpleITK as sitk  # noqa: N813
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
-from p2ch_luna.io import read_ct, read_series, write_series
+from p2ch_luna.io import read_ct, read_series, write_ct, write_series
 
 UID = "1.3.6.1.4.1.14519.5.2.1.6279.6001.179049373636438705059720603192"
 
@@ -110,6 +112,21 @@ def test_write_series_keeps_float_hu_to_half_a_unit(tmp_path: Path, upright: CtV
     ct = replace(upright, hu=upright.hu.astype(np.float32) + np.float32(0.3))
     write_series(tmp_path / "series", ct)
     assert abs(read_series(tmp_path / "series").hu - ct.hu).max() <= 0.5
+
+
+def test_write_series_leaves_the_locale_as_it_was(tmp_path: Path, upright: CtVolume) -> None:
+    """In a process of its own, whose locale nobody has changed yet."""
+    write_ct(tmp_path / "ct.mha", upright)
+    code = f"""
+import locale
+from pathlib import Path
+from p2ch_luna.io import read_ct, write_series
+locale.setlocale(locale.LC_ALL, "C.UTF-8")
+write_series(Path({str(tmp_path / "series")!r}), read_ct(Path({str(tmp_path / "ct.mha")!r})))
+print(locale.setlocale(locale.LC_CTYPE))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "C.UTF-8\n"
 
 
 def test_write_series_gives_the_same_bytes_again(tmp_path: Path, series: Path, upright: CtVolume) -> None:
