@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import subprocess
 import sys
 import time
@@ -130,15 +129,27 @@ def test_the_demo_finds_what_it_hid(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(read_nodules(tmp_path / "demo" / "phantom" / "annotations.csv")) == 6
 
 
+# Linux counts for a process what its parent held when it began, here that of all tests: one that holds little
+# starts it. Prints its exit code and its highest resident memory in KB.
+MEASURED = (
+    "import os, subprocess, sys\n"
+    "process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)\n"
+    "_, status, usage = os.wait4(process.pid, 0)\n"
+    "process.returncode = os.waitstatus_to_exitcode(status)\n"
+    "print(process.returncode, usage.ru_maxrss)"
+)
+
+
 def test_a_diagnosis_takes_less_than_30_s_and_3_gb(shared_data: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "p2ch_luna", "diagnose", str(shared_data / "ct" / "lung1.mha")]
+    scan = str(shared_data / "ct" / "lung1.mha")
+    command = [sys.executable, "-m", "p2ch_luna", "diagnose", scan, "--output", str(tmp_path)]
     start = time.monotonic()
-    process = subprocess.Popen([*command, "--output", str(tmp_path)], stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)  # of this one alone, not of the largest child so far
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
+    measured = [sys.executable, "-c", MEASURED, *command]
+    said = subprocess.run(measured, capture_output=True, text=True, check=True).stdout
+    exit_code, peak_kb = map(int, said.split())
+    assert exit_code == 0
     assert time.monotonic() - start < 30
-    assert usage.ru_maxrss < 3e6  # KB
+    assert peak_kb < 3e6
 
 
 def test_implanted_nodules_of_unseen_patients_in_unseen_chests_are_found(

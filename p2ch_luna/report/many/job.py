@@ -21,7 +21,7 @@ from p2ch_luna.report.threshold import FP_PER_SCAN
 
 PACKAGE = Path(p2ch_luna.__file__).parent
 DECIDING = (  # what of this package has a part in the results of a scan
-    *("findings.py", "geometry.py", "lungs.py", "io/*.py", "models/*.py", "inference/*.py"),
+    *("findings.py", "frozen.py", "geometry.py", "lungs.py", "io/*.py", "models/*.py", "inference/*.py"),
     *("report/*.py", "report/dicom/*.py", "report/html/*.py", "report/html/static/*"),
 )
 
