@@ -93,6 +93,11 @@ class MetaHeader:
         return list(default)
 
 
+def _leads_elsewhere(key: str) -> bool:
+    """Whether ITK, to which `:` is as good as `=`, may see an ElementDataFile in it where we see none."""
+    return "elementdatafile" in key.lower() and key != "ElementDataFile"
+
+
 def parse_header(source: Path, head: bytes) -> MetaHeader:
     """Read the header at the start of `head`. Raises LunaError where a field is missing or impossible."""
     fields: dict[str, str] = {}
@@ -100,7 +105,7 @@ def parse_header(source: Path, head: bytes) -> MetaHeader:
     for line in head[:_LONGEST_HEADER].splitlines(keepends=True):
         end += len(line)
         key, equals, value = line.decode("latin-1").partition("=")
-        if not equals:
+        if not equals or _leads_elsewhere(key.strip()):
             break
         fields[key.strip()] = value.strip()
         if key.strip() == "ElementDataFile":

@@ -145,3 +145,10 @@ def test_compressed_data_that_are_damaged_are_named() -> None:
     text = HEADER.replace("CompressedData = False", "CompressedData = True")
     with pytest.raises(LunaError, match=r"1\.2\.3\.raw: damaged: .*expected data that decompress"):
         decoded(text, zlib.compress(VOXELS.tobytes())[:-4])
+
+
+@pytest.mark.parametrize("odd", ["ElementDataFile : other.raw = 1", "elementdatafile = other.raw"])
+def test_a_second_name_of_the_data_that_itk_may_follow_is_refused(odd: str) -> None:
+    head = f"ObjectType = Image\nNDims = 3\nDimSize = 2 2 2\nElementType = MET_SHORT\n{odd}\n"
+    with pytest.raises(LunaError, match="not a MetaImage header"):
+        parse_header(Path("a.mha"), f"{head}ElementDataFile = LOCAL\n".encode())
