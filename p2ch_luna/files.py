@@ -76,7 +76,7 @@ def publishing(folder: Path, last: str, stale: Collection[str] = ()) -> Iterator
     try:
         with _told_as_luna_error(folder):
             temporary.mkdir(parents=True)
-        with _told_as_luna_error(folder, only=_DISK_IS_FULL):
+        with _told_as_luna_error(folder, only=_DISK_IS_FULL), _named(temporary, folder):
             yield temporary
         with _told_as_luna_error(folder):
             _move_in(temporary, folder, last, stale)
@@ -126,6 +126,16 @@ def _swap_in(folder: Path, target: Path) -> None:
             old.rename(target)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _named(temporary: Path, folder: Path) -> Iterator[None]:
+    """In a LunaError of the block the folder that a person knows takes the place of the hidden one."""
+    try:
+        yield
+    except LunaError as error:
+        error.args = (str(error).replace(str(temporary), str(folder)),)
+        raise
 
 
 def _beside(path: Path) -> Path:

@@ -1,6 +1,7 @@
 """Files and folders appear whole or not at all."""
 
 import errno
+import re
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,14 @@ def test_what_a_killed_publishing_leaves_is_seen(tmp_path: Path) -> None:
         (tmp_path / ".hidden").mkdir()
         assert unfinished(tmp_path) == [temporary]
     assert unfinished(tmp_path) == unfinished(tmp_path / "none") == []
+
+
+def test_an_error_names_the_folder_that_was_asked_for(tmp_path: Path) -> None:
+    with (
+        pytest.raises(LunaError, match=re.escape(f"{tmp_path / 'out' / 'a.csv'}: cannot be written")),
+        publishing(tmp_path / "out", "last") as temporary,
+    ):
+        raise LunaError(f"{temporary / 'a.csv'}: cannot be written")
 
 
 def test_a_failure_publishes_nothing(tmp_path: Path) -> None:

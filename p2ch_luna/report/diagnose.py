@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from p2ch_luna.errors import LunaError
@@ -56,6 +57,7 @@ def run(
     scan: Path,
     output: Path | None,
     *,
+    name: str | None = None,
     series_uid: str | None = None,
     point: OperatingPoint | None = None,
     wanted: Wanted = EVERYTHING,
@@ -63,6 +65,7 @@ def run(
 ) -> Report:
     """Read, diagnose, measure and write, as `diagnose` does.
 
+    name: what the results call the scan; as its file is called if None.
     point: from where on there are findings; `threshold.FINDING_THRESHOLD` if None.
     Raises LunaError for a scan that cannot be read, then for files that cannot be written, and only then
     does `load` read the weights.
@@ -72,6 +75,7 @@ def run(
     with ExitStack() as stack:
         with clock.stage("reading"):
             opened = stack.enter_context(open_scan(scan, series_uid))
+            opened = replace(opened, name=name or opened.name)
         if series_uid and not opened.series:
             raise LunaError(f"{scan}: a volume file has no series; wanted DICOM with {series_uid}")
         folder = None

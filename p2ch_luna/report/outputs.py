@@ -142,7 +142,10 @@ def _with_dicom(folder: Path, results: Results) -> Results:
     try:
         sources = read_sources(results.scan.dicom_files)
     except LunaError as error:
-        return _without_dicom(folder, results, str(error))
+        reason = str(error)
+        for path in results.scan.dicom_files:  # where a zip was unpacked to is nobody's concern
+            reason = reason.replace(str(path), path.name)
+        return _without_dicom(folder, results, reason)
     try:
         segmentation = write_seg(folder / SEGMENTATION, results.report, results.labels, sources)
         write_sr(folder / STRUCTURED_REPORT, results.report, sources, segmentation)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -58,6 +59,11 @@ def test_a_path_may_be_a_text(scan: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "report.json").is_file()
 
 
+def test_the_results_call_the_scan_as_they_are_told(scan: Path, tmp_path: Path) -> None:
+    report = run(lambda: DETECTOR, scan, tmp_path / "out", name="chest of today.mha", wanted=NO_PAGE)
+    assert report.scan.name == "chest of today.mha"
+
+
 def test_the_folder_holds_what_the_report_names(scan: Path, tmp_path: Path) -> None:
     report = diagnose(scan, tmp_path / "out", detector=DETECTOR)
     assert names(tmp_path / "out") == sorted(["report.json", *report.files])
@@ -109,6 +115,19 @@ def test_a_source_that_allows_no_dicom_objects_has_all_the_rest(
     assert not [name for name in report.files if name.endswith(".dcm")]
     assert report.warnings[-1].startswith("no DICOM SEG and SR: the source does not allow them: ")
     assert "DOE" not in report.to_json()
+
+
+def test_the_reason_names_no_place_on_the_disk(
+    chest: CtVolume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(files: Sequence[Path]) -> None:
+        raise LunaError(f"{files[0]}: is odd; expected another")
+
+    monkeypatch.setattr("p2ch_luna.report.outputs.read_sources", refuse)
+    write_series(tmp_path / "dicom", chest)
+    report = diagnose(tmp_path / "dicom", tmp_path / "out", detector=DETECTOR, wanted=NO_PAGE)
+    assert report.warnings[-1].endswith("is odd; expected another")
+    assert str(tmp_path) not in report.to_json()
 
 
 def test_the_detections_are_all_candidates(scan: Path, tmp_path: Path) -> None:
