@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Generic, NamedTuple, TypeVar
 
 TaskT = TypeVar("TaskT")
 AnswerT = TypeVar("AnswerT")
+ASKED_TO_END = 128 + signal.SIGTERM  # the exit code of who has done so in good order
 
 
 class Ended(NamedTuple):
@@ -24,11 +27,20 @@ class Ended(NamedTuple):
 
     code: int
 
-    def reason(self, did: str) -> str:
-        """A line for who waits for the answer. did: to the task, as `prepared`."""
+    @property
+    def how(self) -> str:
+        """In words, after `the process`."""
         killed = f"was killed by signal {-self.code} (out of memory?)"
-        how = killed if self.code < 0 else f"ended with code {self.code}"
-        return f"the process that {did} it {how}; try again with fewer workers"
+        return killed if self.code < 0 else f"ended with code {self.code}"
+
+    @property
+    def was_asked_to(self) -> bool:
+        """Whether somebody asked it to end, as a system does that shuts down; nothing was wrong with it."""
+        return self.code in (-signal.SIGTERM, ASKED_TO_END)
+
+    def reason(self, did: str) -> str:
+        """A line for who waits for the answer of one of several. did: to the task, as `prepared`."""
+        return f"the process that {did} it {self.how}; try again with fewer workers"
 
 
 class Crew(Generic[TaskT, AnswerT]):
@@ -59,9 +71,13 @@ class Crew(Generic[TaskT, AnswerT]):
                 self._processes.append(idle)
             idle.begin(tasks.popleft())
 
-    def answers(self) -> Iterator[tuple[TaskT, AnswerT | Ended]]:
-        """Wait for the first answer; yield tasks with what came of them, all that are there by then."""
-        ready = wait([process.connection for process in self._processes if process.task is not None])
+    def answers(self, timeout_s: float | None = None) -> Iterator[tuple[TaskT, AnswerT | Ended]]:
+        """Wait for the first answer; yield tasks with what came of them, all that are there by then.
+
+        timeout_s: where none has come by then, none is yielded; None: as long as it takes.
+        """
+        busy = [process.connection for process in self._processes if process.task is not None]
+        ready = wait(busy, timeout_s)
         for process in [process for process in self._processes if process.connection in ready]:
             task, answer = process.finish()
             if isinstance(answer, Ended):
@@ -72,12 +88,14 @@ class Crew(Generic[TaskT, AnswerT]):
         """End all processes, whatever they are doing; returns the tasks that are given up by that.
 
         patience_s: so long each may take to end in good order, after which it is killed; None for ever.
+        Tasks that are handed out afterwards get new processes.
         """
-        for process in self._processes:
+        ended, self._processes = self._processes, []
+        for process in ended:
             process.terminate()
-        for process in self._processes:  # all have been asked before the first is waited for
+        for process in ended:  # all have been asked before the first is waited for
             process.join(patience_s)
-        return [process.task for process in self._processes if process.task is not None]
+        return [process.task for process in ended if process.task is not None]
 
 
 class _Process(Generic[TaskT, AnswerT]):
@@ -96,7 +114,7 @@ class _Process(Generic[TaskT, AnswerT]):
     def begin(self, task: TaskT) -> None:
         """Hand it a task; if it is dead already, `finish` tells."""
         self.task = task
-        with suppress(BrokenPipeError):
+        with suppress(ConnectionError):
             self.connection.send(task)
 
     def finish(self) -> tuple[TaskT, AnswerT | Ended]:
@@ -137,10 +155,28 @@ def _interrupts_held() -> Iterator[None]:
 
 def _serve(connection: Connection[AnswerT, TaskT], start: Callable[[], Callable[[TaskT], AnswerT]]) -> None:
     """What a process does, until the leading one ends."""
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     answer = start()
     with suppress(EOFError, BrokenPipeError):
         while True:
             connection.send(answer(connection.recv()))
+
+
+def _leave_with_parent() -> None:
+    """End this process as soon as the leading one is gone: nobody waits for what it is computing."""
+    parent = parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def end_when_asked() -> None:
+    """From now on SIGTERM ends this process as an exception does, so that `finally` and `with` are heeded."""
+    signal.signal(signal.SIGTERM, _leave)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    sys.exit(ASKED_TO_END)
 
 
 @contextmanager

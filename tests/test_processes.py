@@ -31,6 +31,21 @@ if __name__ == "__main__":
 """
 
 
+ONE_SLEEPS = """
+import sys
+from collections import deque
+from functools import partial
+from pathlib import Path
+from support.answering import start
+from p2ch_luna.processes import Crew
+
+if __name__ == "__main__":
+    crew = Crew(1, partial(start, Path(sys.argv[1])))
+    crew.hand_out(deque(["sleep"]))
+    list(crew.answers())
+"""
+
+
 def all_answers(crew: Crew[str, str], *tasks: str) -> list[tuple[str, str | Ended]]:
     """What comes of the tasks; no process is left."""
     left, found = deque(tasks), []
@@ -87,6 +102,63 @@ def test_a_process_that_does_not_end_is_killed_when_patience_is_over() -> None:
     assert crew.end(0.2) == ["sleep"]
     assert time.monotonic() - begun >= 0.2
     assert active_children() == []
+
+
+def test_no_answer_by_the_time_is_none_and_the_task_goes_on() -> None:
+    crew, tasks = Crew(1, start), deque(["sleep"])
+    try:
+        crew.hand_out(tasks)
+        assert list(crew.answers(0.1)) == []
+        assert crew.is_busy
+    finally:
+        crew.end()
+
+
+def test_after_the_end_tasks_get_new_processes() -> None:
+    crew = Crew(1, start)
+    crew.hand_out(deque(["sleep"]))
+    crew.end()
+    crew.hand_out(deque(["a"]))
+    try:
+        assert list(crew.answers()) == [("a", "a done")]
+    finally:
+        crew.end()
+
+
+def test_a_process_at_work_ends_with_the_leading_one_when_that_is_killed(tmp_path: Path) -> None:
+    log, environment = tmp_path / "log", {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, "-c", ONE_SLEEPS, str(log)], env=environment) as leading:
+        while not (log.exists() and log.read_text(encoding="utf-8").endswith("\n")):
+            assert leading.poll() is None
+            time.sleep(0.02)
+        leading.kill()
+    worker = Path("/proc") / log.read_text(encoding="utf-8").strip()
+    until = time.monotonic() + 2
+    while worker.exists() and ") Z" not in (worker / "stat").read_text(encoding="utf-8"):
+        assert time.monotonic() < until
+        time.sleep(0.02)
+
+
+def test_who_ends_when_asked_says_so_and_heeds_what_is_open() -> None:
+    code = """
+import os, signal
+from p2ch_luna.processes import end_when_asked
+end_when_asked()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    print("heeded")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "heeded\n"
+    assert Ended(done.returncode).was_asked_to
+
+
+@pytest.mark.parametrize(
+    ("code", "was_asked"), [(-signal.SIGTERM, True), (-signal.SIGKILL, False), (1, False)]
+)
+def test_who_was_killed_otherwise_was_not_asked(code: int, was_asked: bool) -> None:
+    assert Ended(code).was_asked_to == was_asked
 
 
 def test_interrupts_are_left_to_the_leading_process_by_the_first_too() -> None:

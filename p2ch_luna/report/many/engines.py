@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
-import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from types import FrameType
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.processes import Crew, Ended
+from p2ch_luna.processes import Crew, Ended, end_when_asked
 from p2ch_luna.report.many.summary import Row
 from p2ch_luna.report.many.work import Job, Task, Worker, lost, sweep
 
@@ -81,10 +78,5 @@ def in_processes(
 
 def _begin(job: Job, threads: int) -> Callable[[Task], Row | LunaError]:
     """What a worker process does first; returns what it does with each scan."""
-    signal.signal(signal.SIGTERM, _leave)
+    end_when_asked()
     return Worker(job, threads).attempt
-
-
-def _leave(_number: int, _frame: FrameType | None) -> None:
-    """End as an exception does, so that half-written results are removed on the way."""
-    sys.exit(128 + signal.SIGTERM)

@@ -60,15 +60,15 @@ class Worker:
         except LunaError as error:
             return error
         except Exception as error:  # in a process of its own nobody else would tell
-            return LunaError(f"the networks cannot be loaded: {_told(error)}")
+            return LunaError(f"the networks cannot be loaded: {told(error)}")
         try:
             return _diagnose(task, self._diagnose, self._job.fingerprint)
         except LunaError as error:
             return lost(task, str(error))
         except Exception as error:  # of any kind: the other scans go on, and the row of this one says it
-            return lost(task, _told(error))
+            return lost(task, told(error))
         finally:
-            _give_memory_back()
+            give_memory_back()
 
     def _load(self) -> DiagnoseOne:
         torch.set_num_threads(self._threads)
@@ -87,14 +87,14 @@ def _diagnose(task: Task, diagnose: DiagnoseOne, fingerprint: str) -> Row:
     return row_of(task.scan, report, seconds)
 
 
-def _give_memory_back() -> None:
+def give_memory_back() -> None:
     """Return to the system what glibc keeps of freed arrays: in pieces, it grows from scan to scan."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
     if trim is not None:
         trim(0)
 
 
-def _told(error: Exception) -> str:
+def told(error: Exception) -> str:
     """Type and place of what nobody has foreseen; its text may quote a header, so a patient's name."""
     place = extract_tb(error.__traceback__)[-1]
     number = error.errno if isinstance(error, OSError) else None
