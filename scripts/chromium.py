@@ -10,6 +10,8 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -28,6 +30,7 @@ FLAGS = (
     "--disable-component-update",
     "--remote-debugging-pipe",
 )
+VIRTUAL_KEYS = {"Tab": 9, "Enter": 13, "Escape": 27, "Delete": 46}  # that do something of their own
 
 
 def find_chromium() -> str:
@@ -148,8 +151,34 @@ class Chromium:
 
     def open(self, page: Path) -> None:
         """Load a page from the disk."""
-        self.call("Page.navigate", url=page.resolve().as_uri())
+        self.go(page.resolve().as_uri())
+
+    def go(self, url: str) -> None:
+        """Load a page."""
+        self.call("Page.navigate", url=url)
         self.wait("document.readyState === 'complete'")
+
+    @contextmanager
+    def inside_frame(self, address: str) -> Iterator[None]:
+        """Evaluate, wait and click within a sandboxed frame, whose URL ends with `address`."""
+        outer = self._session
+        self._session = None
+        until = time.monotonic() + self._timeout_s
+        try:
+            while not (target := self._frame(address)):
+                if time.monotonic() > until:
+                    raise TimeoutError(f"Chromium: no frame of {address} in {self._timeout_s:g} s")
+                time.sleep(0.05)
+            answer = self.call("Target.attachToTarget", targetId=target, flatten=True)
+            self._session = answer["sessionId"]
+            yield
+        finally:
+            self._session = outer
+
+    def _frame(self, address: str) -> str | None:
+        targets = self.call("Target.getTargets")["targetInfos"]
+        found = [t["targetId"] for t in targets if t["type"] == "iframe" and t["url"].endswith(address)]
+        return found[0] if found else None
 
     def evaluate(self, script: str) -> Any:
         """The value of an expression in the page, awaited. Raises RuntimeError for an exception."""
@@ -181,9 +210,25 @@ class Chromium:
 
     def press(self, key: str) -> None:
         """A key, as `KeyboardEvent.key` names it."""
-        text = {"text": key} if len(key) == 1 else {}
-        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        extra: dict[str, object] = {"text": key} if len(key) == 1 else {}
+        if key in VIRTUAL_KEYS:
+            extra["windowsVirtualKeyCode"] = VIRTUAL_KEYS[key]
+        if key == "Enter":
+            extra["text"] = "\r"
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **extra)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+
+    def choose(self, selector: str, *paths: Path) -> None:
+        """Give files, or a folder, to an <input type="file">."""
+        found = self.call("Runtime.evaluate", expression=f"document.querySelector({json.dumps(selector)})")
+        files = [str(path) for path in paths]
+        self.call("DOM.setFileInputFiles", files=files, objectId=found["result"]["objectId"])
+
+    def drop(self, *paths: Path, x: float = 700, y: float = 300) -> None:
+        """Drag files or folders from outside over the page, and let go."""
+        data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            self.call("Input.dispatchDragEvent", type=kind, x=x, y=y, data=data)
 
     def screenshot(self, path: Path) -> None:
         """A PNG of what is in view."""

@@ -17,6 +17,8 @@ from p2ch_luna.processes import terminable
 COMMANDS = {  # name: (where it is, what it does in one line), in the order of `luna --help`
     "diagnose": ("p2ch_luna.cli.diagnose:diagnose", "Find and measure nodules in CT, one scan or many."),
     "compare": ("p2ch_luna.cli.compare:compare", "Say what has grown since an earlier scan."),
+    "serve": ("p2ch_luna.cli.serve:serve", "Serve diagnosis over HTTP, with a web page."),
+    "dicomweb": ("p2ch_luna.cli.dicomweb:dicomweb", "Diagnose studies of a DICOMweb server."),
     "demo": ("p2ch_luna.cli.demo:demo", "Make a phantom chest CT and find its nodules."),
     "example": ("p2ch_luna.cli.example:example", "Fetch a real, complete LUNA16 scan."),
     "phantom": ("p2ch_luna.cli.phantom:phantom", "Write a synthetic chest CT with known nodules."),

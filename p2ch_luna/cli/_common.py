@@ -121,7 +121,7 @@ class Stages(Protocol):
 def progress() -> Iterator[Stages]:
     """Show stages on stderr: bars on a terminal, else one line a stage."""
     if not sys.stderr.isatty():
-        yield _Lines()
+        yield Lines()
         return
     from rich.console import Console
     from rich.progress import (
@@ -140,7 +140,7 @@ def progress() -> Iterator[Stages]:
         stages.finish()
 
 
-class _Lines:
+class Lines:
     """One line a stage, for a log."""
 
     def stage(self, text: str, total: float | None = None) -> None:

@@ -175,9 +175,14 @@ def _deciding(best: FoundSeries, other: FoundSeries, usable: Sequence[FoundSerie
     return next((rule for rule in _rules() if rule.rank(best, usable) != rule.rank(other, usable)), None)
 
 
-def _is_elsewhere(series: FoundSeries, _: Sequence[FoundSeries]) -> bool:
-    part = series.first.text(BODY_PART).upper()
+def is_elsewhere(body_part: str) -> bool:
+    """Whether a BodyPartExamined says that no chest is shown; it may say nothing."""
+    part = body_part.upper()
     return _ELSEWHERE.search(part) is not None and _CHEST.search(part) is None
+
+
+def _is_elsewhere(series: FoundSeries, _: Sequence[FoundSeries]) -> bool:
+    return is_elsewhere(series.first.text(BODY_PART))
 
 
 def _derived(series: FoundSeries, _: Sequence[FoundSeries]) -> int:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from traceback import extract_tb
 from typing import NamedTuple, Protocol
 
 import SimpleITK as sitk  # noqa: N813
 import torch
 
-from p2ch_luna.errors import LunaError
+from p2ch_luna.errors import LunaError, told
 from p2ch_luna.files import unfinished
 from p2ch_luna.io.find_scans import FoundScan, on_disk
 from p2ch_luna.report.many.records import discard, forget, input_digest, remember
@@ -92,14 +90,6 @@ def give_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # other C libraries have none
     if trim is not None:
         trim(0)
-
-
-def told(error: Exception) -> str:
-    """Type and place of what nobody has foreseen; its text may quote a header, so a patient's name."""
-    place = extract_tb(error.__traceback__)[-1]
-    number = error.errno if isinstance(error, OSError) else None
-    reason = "" if number is None else f": {os.strerror(number)}"  # the system's own words
-    return f"{type(error).__name__}{reason} ({Path(place.filename).name}, line {place.lineno})"
 
 
 def lost(task: Task, reason: str) -> Row:

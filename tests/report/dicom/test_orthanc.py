@@ -2,14 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,77 +10,17 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 
+from support.orthanc import Orthanc, running
+
 pytestmark = pytest.mark.slow
 BOUNDARY = "between-the-instances"
-PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 NAME = "Yamada^Tarou=山田^太郎=やまだ^たろう"
-
-
-@dataclass(frozen=True)
-class Orthanc:
-    """A DICOM server that listens on this machine alone."""
-
-    url: str
-
-    def ask(self, path: str, body: bytes | None = None, **headers: str) -> bytes:
-        """The answer to a GET, or to a POST where there is a body."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        request = urllib.request.Request(self.url + path, body, named)
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            content: bytes = answer.read()
-        return content
-
-    def json(self, path: str, body: bytes | None = None, **headers: str) -> Any:
-        return json.loads(self.ask(path, body, **headers))
 
 
 @pytest.fixture(scope="module")
 def orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
-    """A new and empty one with DICOMweb, stopped at the end."""
-    program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
-    if program is None or not PLUGIN.is_file():
-        pytest.fail("Orthanc with its DICOMweb plugin is not installed; run scripts/install_test_tools.sh")
-    folder = tmp_path_factory.mktemp("orthanc")
-    port = free_port()
-    settings = {
-        "StorageDirectory": str(folder / "storage"),
-        "IndexDirectory": str(folder / "storage"),
-        "HttpPort": port,
-        "DicomServerEnabled": False,
-        "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
-        "Plugins": [str(PLUGIN)],
-        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
-    }
-    (folder / "orthanc.json").write_text(json.dumps(settings), encoding="utf-8")
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, folder / "orthanc.json"], stdout=log, stderr=log)
-        try:
-            server = Orthanc(f"http://127.0.0.1:{port}")
-            wait_for(server, process, folder / "log")
-            yield server
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def wait_for(server: Orthanc, process: subprocess.Popen[bytes], log: Path) -> None:
-    for _ in range(300):
-        try:
-            server.ask("/system")
-            return
-        except OSError:
-            if process.poll() is not None:
-                break
-            time.sleep(0.1)
-    pytest.fail(f"Orthanc does not answer: {log.read_text(encoding='utf-8')[-2000:]}")
+    with running(tmp_path_factory.mktemp("orthanc")) as server:
+        yield server
 
 
 def japanese(header: Dataset) -> None:

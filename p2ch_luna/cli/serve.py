@@ -1,0 +1,151 @@
+"""`luna serve`: diagnosis over HTTP, with a web page."""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+import click
+
+from p2ch_luna.cli._common import device_option, pick_device, threads_option
+from p2ch_luna.errors import LunaError
+
+if TYPE_CHECKING:
+    from p2ch_luna.inference.runtime import Runtime
+    from p2ch_luna.serve.service import Settings
+
+NEEDED = ("fastapi", "uvicorn", "prometheus_client")  # of the extra
+TOKEN = "LUNA_TOKEN"
+
+
+class _Options(TypedDict):
+    """What the command takes beside the address."""
+
+    folder: Path | None
+    token_file: Path | None
+    max_upload_gb: float
+    max_waiting: int
+    keep_hours: float
+    device: str
+    runtime: Runtime
+    threads: int | None
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="The address to answer at.")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0: any that is free."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where jobs and results are kept; the user's data folder if left out.",
+)
+@click.option(
+    "--token-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"A file with the token that clients must have; else {TOKEN} of the environment, if it is set.",
+)
+@click.option(
+    "--max-upload-gb",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="The largest scan that is taken.",
+)
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(min=1),
+    default=16,
+    show_default=True,
+    help="Scans that may wait; more are told to come again later.",
+)
+@click.option(
+    "--keep-hours",
+    type=click.FloatRange(min=0, min_open=True),
+    default=168.0,
+    show_default=True,
+    help="From the end of a job until its results are removed.",
+)
+@device_option
+@click.option(
+    "--runtime",
+    type=click.Choice(["torch", "openvino"]),
+    default="torch",
+    show_default=True,
+    help="What computes the networks; openvino (its extra) is for CPUs.",
+)
+@threads_option
+def serve(host: str, port: int, **options: Unpack[_Options]) -> None:
+    """Serve diagnosis over HTTP, with a web page.
+
+    Drop a scan on the page, or POST it to /api/scans; /docs tells of the API. Scans wait in a queue on disk,
+    which survives a restart, and are diagnosed one at a time. Without a token only this machine can reach the
+    server. Research use only; not a medical device.
+
+    \b
+    luna serve
+    luna serve --port 8080 --runtime openvino --keep-hours 24
+    python -c 'import secrets; print(secrets.token_urlsafe(32))' > token; chmod 600 token
+    luna serve --host 0.0.0.0 --token-file token
+    """
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise LunaError(
+            f"luna serve needs the serve extra: {', '.join(missing)} is not installed; "
+            "wanted pip install 'p2ch-luna[serve]'"
+        )
+    from p2ch_luna.serve.server import check_token, log_to, run
+    from p2ch_luna.serve.service import Service
+
+    token = _token(options["token_file"])
+    check_token(host, token)
+    settings = _settings(options, token, _device(options["device"], options["runtime"]))
+    log_to(sys.stderr)
+    run(Service(settings), host, port, _announce)
+
+
+def _device(name: str, runtime: Runtime) -> str:
+    """What computes. Raises LunaError if it, or the runtime, is not there."""
+    if (name, runtime) == ("cpu", "torch"):
+        return name  # always there: torch need not be imported here, the worker alone uses it
+    from p2ch_luna.inference.runtime import check_runtime
+
+    device = pick_device(name)
+    check_runtime(runtime, device)
+    return device.type
+
+
+def _announce(url: str) -> None:
+    click.echo(f"listening on {url} (Ctrl-C ends it); research use only, not a medical device")
+
+
+def _settings(options: _Options, token: str | None, device: str) -> Settings:
+    from platformdirs import user_data_path
+
+    from p2ch_luna.serve.service import Settings
+
+    return Settings(
+        folder=options["folder"] or user_data_path("p2ch-luna") / "serve",
+        max_upload_bytes=int(options["max_upload_gb"] * (1 << 30)),
+        max_waiting=options["max_waiting"],
+        keep_seconds=options["keep_hours"] * 3600,
+        device=device,
+        runtime=options["runtime"],
+        threads=options["threads"],
+        token=token,
+    )
+
+
+def _token(file: Path | None) -> str | None:
+    """Of the file, else of the environment."""
+    if file is None:
+        return os.environ.get(TOKEN)
+    try:
+        return file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "is not text"
+        raise LunaError(f"{file}: {reason}; expected a file with the server's token") from error

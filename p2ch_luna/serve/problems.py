@@ -1,0 +1,76 @@
+"""What a client is told that goes wrong: always JSON, one line, never a traceback."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import Field
+from starlette.exceptions import HTTPException
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.frozen import Frozen
+from p2ch_luna.serve.service import Refused
+
+BUSY = "the server cannot reach its jobs at present; try again later"
+WRONG = "something went wrong in the server; its log says where"
+RETRY_AFTER_S = 10  # when the queue of jobs cannot be read
+
+_log = logging.getLogger(__name__)
+
+
+class Problem(Frozen):
+    """Why a request was not answered as it was meant to be."""
+
+    error: str = Field(description="One line.", examples=["there is no job of this id"])
+
+
+def problem(status: int, error: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The answer that tells of it."""
+    return JSONResponse(Problem(error=error).model_dump(), status, headers)
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """What OpenAPI says of these statuses."""
+    return {status: {"model": Problem, "description": HTTPStatus(status).phrase} for status in statuses}
+
+
+def tell_problems(app: FastAPI) -> None:
+    """Answer all errors that `app` foresees as `problem` does."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(LunaError, _unreachable)
+
+
+async def _http(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    return problem(error.status_code, str(error.detail), error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    """Where it is invalid, and why; not the value, which may be a token or a name."""
+    found = error.errors() if isinstance(error, RequestValidationError) else []
+    told = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in found)
+    return problem(422, "; ".join(told) or "the request is not valid")
+
+
+async def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Refused):
+        raise error
+    wait = None if error.retry_after_s is None else {"Retry-After": str(error.retry_after_s)}
+    return problem(error.status, str(error), wait)
+
+
+async def _unreachable(_request: Request, error: Exception) -> JSONResponse:
+    """The queue of jobs cannot be used. Its path, and what else the error says, is not for clients."""
+    cause = error.__cause__
+    _log.error("the queue of jobs: %s", cause if isinstance(cause, sqlite3.Error) else type(error).__name__)
+    return problem(503, BUSY, {"Retry-After": str(RETRY_AFTER_S)})

@@ -1,0 +1,106 @@
+"""The server: a port, the application on it, and an end in good order."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TextIO
+
+import uvicorn
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.processes import terminable
+from p2ch_luna.serve.app import create_app
+from p2ch_luna.serve.security import MIN_TOKEN, is_loopback
+from p2ch_luna.serve.service import Service
+
+GRACE_S = 3  # for requests under way when the server is to end
+_MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token; chmod 600 token"
+_LOGGERS = {"p2ch_luna.serve": logging.INFO, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
+
+
+def check_token(host: str, token: str | None) -> None:
+    """Raise LunaError where others can reach the server without a token, or with one that can be guessed."""
+    if token is None and not is_loopback(host):
+        raise LunaError(
+            f"--host {host}: other machines can reach it; expected a token: {_MAKE_TOKEN}, "
+            "then --token-file token"
+        )
+    if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable()):
+        raise LunaError(
+            f"the token has {len(token)} characters; expected {MIN_TOKEN} or more, of ASCII: {_MAKE_TOKEN}"
+        )
+
+
+def run(service: Service, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then give back the job under way. Called in the main thread.
+
+    port: 0 for any that is free.    announce: is told the URL as soon as it can be used.
+    Raises LunaError for a port that cannot be had.
+    """
+    with terminable(), listening(host, port) as listener:
+        server = server_of(service)
+        service.start()
+        try:
+            announce(_url(host, listener.getsockname()[1]))
+            with suppress(KeyboardInterrupt):  # uvicorn raises the signal again that has ended it
+                server.run(sockets=[listener])
+        finally:
+            service.stop()
+
+
+def server_of(service: Service) -> uvicorn.Server:
+    """What answers for a service, once it is run on a socket; its `should_exit` ends it."""
+    app = create_app(service)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            http="h11",
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=GRACE_S,
+        )
+    )
+    app.state.is_stopping = lambda: server.should_exit
+    return server
+
+
+def log_to(stream: TextIO) -> None:
+    """Write the service's log, a line a record: never a traceback, whose text may quote a patient's name."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.addFilter(_without_traceback)
+    for name, level in _LOGGERS.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.propagate = False
+        logger.handlers = [handler]
+
+
+def _without_traceback(record: logging.LogRecord) -> bool:
+    if record.exc_info and record.exc_info[0] is not None:
+        record.msg, record.args = f"{record.msg.strip()}: {record.exc_info[0].__name__}", ()
+    record.exc_info = record.exc_text = None
+    return True
+
+
+def listening(host: str, port: int) -> socket.socket:
+    """A socket to serve on. Raises LunaError for an address or port that cannot be had."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=256)
+    except OSError as error:
+        reason = str(error.strerror).partition(" (")[0]  # what follows says the address again
+        raise LunaError(
+            f"--host {host} --port {port}: {reason}; expected a free port of an address of this machine"
+        ) from error
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

@@ -1,0 +1,132 @@
+"""A service for tests: its application in this process, or a real server on a port, with a quick worker."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+from starlette.types import ASGIApp
+
+from p2ch_luna.serve.app import create_app
+from p2ch_luna.serve.jobs import Claim, Job, Options, Outcome, ResultFile
+from p2ch_luna.serve.server import listening, server_of
+from p2ch_luna.serve.service import Service, Settings
+from p2ch_luna.serve.storage import Storage
+from p2ch_luna.serve.worker import WorkerSettings
+
+LOCAL = "http://127.0.0.1"
+TOKEN = "a-token-for-the-tests-of-luna-serve"
+SCAN = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n\n" + bytes(128)
+BINARY = {"Content-Type": "application/octet-stream"}
+PAGE = "<!doctype html><title>report</title>"
+FILES = {"report.json": ("{}", "application/json"), "report.html": (PAGE, "text/html")}
+
+
+def service_in(folder: Path, **settings: object) -> Service:
+    """One that has not been started: its jobs wait."""
+    return Service(Settings(folder=folder / "served", **settings), begin)  # type: ignore[arg-type]
+
+
+class _InProcess(httpx.BaseTransport):
+    """Asks an application without a server. An upload reaches it in one piece."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        body = httpx.ByteStream(request.read())
+        return asyncio.run(
+            self._ask(httpx.Request(request.method, request.url, headers=request.headers, stream=body))
+        )
+
+    async def _ask(self, request: httpx.Request) -> httpx.Response:
+        answer = await self._transport.handle_async_request(request)
+        sent = b"".join([piece async for piece in answer.aiter_raw()])
+        return httpx.Response(answer.status_code, headers=answer.headers, stream=httpx.ByteStream(sent))
+
+
+def client_of(service: Service) -> httpx.Client:
+    """Asks its application."""
+    return httpx.Client(transport=_InProcess(create_app(service)), base_url=LOCAL)
+
+
+def send(client: httpx.Client, scan: bytes = SCAN, name: str = "scan") -> httpx.Response:
+    return client.post("/api/scans", params={"name": name}, content=scan, headers=BINARY)
+
+
+def queued(service: Service, name: str = "scan") -> Job:
+    """A job whose scan has been uploaded."""
+    with service.admit(len(SCAN)) as upload:
+        upload.write(SCAN)
+        return upload.commit(name, Options())
+
+
+def done(service: Service) -> Job:
+    """A job that has come to results."""
+    queued(service)
+    claim = service.store.claim()
+    if claim is None:
+        raise ValueError("no job waits")
+    service.store.end(claim, write_results(service.storage, claim))
+    service.storage.drop_scan(claim.job_id)
+    job = service.job(claim.job_id)
+    if job is None:
+        raise ValueError("the job is gone")
+    return job
+
+
+def write_results(storage: Storage, claim: Claim) -> Outcome:
+    folder = storage.results_folder(claim.job_id)
+    folder.mkdir()
+    for name, (text, _) in FILES.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    results = [
+        ResultFile(name=name, bytes=len(text), media_type=kind) for name, (text, kind) in FILES.items()
+    ]
+    return Outcome(is_searched=True, n_findings=0, results=tuple(results))
+
+
+def begin(settings: WorkerSettings) -> Callable[[Claim], Outcome]:
+    """A worker in whose process a job is done at once."""
+    return partial(_do, settings)
+
+
+def _do(settings: WorkerSettings, claim: Claim) -> Outcome:
+    if claim.name.startswith("slow"):
+        time.sleep(60)
+    if claim.name.startswith("failing"):
+        return Outcome(error="no CT; expected one")
+    return write_results(Storage(settings.folder), claim)
+
+
+@contextmanager
+def serving(service: Service) -> Iterator[str]:
+    """A server on a free port of this machine; its URL."""
+    with listening("127.0.0.1", 0) as listener:
+        server = server_of(service)
+        service.start()
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            yield f"{LOCAL}:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            thread.join()
+            service.stop()
+
+
+def ended(client: httpx.Client, job_id: str, seconds: float = 30) -> Job:
+    """Wait for the end of a job."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        job = Job.model_validate(client.get(f"/api/jobs/{job_id}").json())
+        if job.has_ended:
+            return job
+        time.sleep(0.05)
+    raise TimeoutError(f"job {job_id} has not ended in {seconds} s")
