@@ -1,0 +1,206 @@
+"""A DICOMweb server, asked and told: what it answers, and the ways in which it does not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.serve.dicomweb import client
+from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER
+from p2ch_luna.serve.dicomweb.client import DeniedError, MissingError, Server, UnreachableError
+from support.dicomweb import FakeDicomweb
+
+Scan = Callable[..., list[Path]]
+
+
+@pytest.mark.parametrize(
+    "url", ["", "pacs", "ftp://pacs/dicom-web", "https://", "https://pacs:x/", "https://pacs/?study=1"]
+)
+def test_what_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(LunaError, match="no address of a server"):
+        Server(url, {})
+
+
+def test_credentials_in_the_address_are_refused_and_not_repeated() -> None:
+    with pytest.raises(LunaError, match=TOKEN) as refused:
+        Server("https://me:secret@pacs/dicom-web", {})
+    assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("environment", "sent"),
+    [({TOKEN: "abc\n"}, "Bearer abc"), ({USER: "me", PASSWORD: "pw"}, "Basic bWU6cHc="), ({}, None)],
+)
+def test_credentials_of_the_environment_go_with_each_request(
+    environment: dict[str, str], sent: str | None, fake: FakeDicomweb
+) -> None:
+    with closing(Server(fake.url + "/", environment)) as server:
+        server.studies()
+    assert fake.authorizations == [sent]
+
+
+@pytest.mark.parametrize(
+    ("most", "ignores"),
+    [(10_000, set()), (3, set()), (10_000, {"offset"}), (10_000, {"limit"}), (10_000, {"limit", "offset"})],
+)
+def test_a_list_is_whole_however_the_server_cuts_it(
+    most: int,
+    ignores: set[str],
+    fake: FakeDicomweb,
+    server: Server,
+    scan: Scan,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "PAGE", 7)
+    fake.send(*scan())
+    fake.most, fake.ignores = most, ignores
+    assert set(server.instances("1.2.3", "1.2.3.1")) == set(fake.instances)
+
+
+def test_a_study_without_ct_is_not_listed_even_if_the_server_does_not_filter(
+    fake: FakeDicomweb, server: Server, scan: Scan
+) -> None:
+    fake.send(*scan("1.2.3"), *scan("1.2.4", Modality="MR"))
+    fake.listed = lambda path, _query, listed=fake.listed: listed(path, {})  # type: ignore[method-assign]
+    assert server.studies() == ["1.2.3"]
+
+
+def test_a_uid_that_could_be_a_path_is_not_listed(fake: FakeDicomweb, server: Server) -> None:
+    fake.listed = lambda _path, query: (  # type: ignore[method-assign]
+        [] if query.get("offset") != "0" else [{"0020000D": {"vr": "UI", "Value": [".."]}}]
+    )
+    assert server.studies() == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["multipart/related; type=application/dicom; boundary=zz", "application/dicom"]
+)
+def test_an_instance_comes_byte_by_byte(
+    kind: str, fake: FakeDicomweb, server: Server, scan: Scan, tmp_path: Path
+) -> None:
+    fake.kind = kind
+    fake.send(*scan())
+    uid, content = next(iter(fake.instances.items()))
+    server.fetch("1.2.3", "1.2.3.1", uid, tmp_path / "one.dcm")
+    assert (tmp_path / "one.dcm").read_bytes() == content
+
+
+def test_half_an_instance_is_none(fake: FakeDicomweb, server: Server, scan: Scan, tmp_path: Path) -> None:
+    fake.send(*scan())
+    fake.fault = lambda _method, _path: "cut"
+    with pytest.raises(UnreachableError):
+        server.fetch("1.2.3", "1.2.3.1", next(iter(fake.instances)), tmp_path / "one.dcm")
+    assert not (tmp_path / "one.dcm").exists()
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, LunaError),
+        (401, DeniedError),
+        (403, DeniedError),
+        (404, MissingError),
+        (408, UnreachableError),
+        (429, UnreachableError),
+        (500, UnreachableError),
+        (503, UnreachableError),
+        (507, UnreachableError),
+    ],
+)
+def test_a_refusal_says_whether_to_try_again(
+    status: int, kind: type[LunaError], fake: FakeDicomweb, server: Server
+) -> None:
+    fake.fault = lambda _method, _path: status
+    with pytest.raises(LunaError, match=str(status)) as refused:
+        server.series("1.2.3")
+    assert type(refused.value) is kind
+    assert "Yamada" not in str(refused.value)  # which the answer says
+    assert len(fake.asked) == 1
+
+
+def test_a_server_that_is_not_there_is_unreachable() -> None:
+    server = Server("http://127.0.0.1:9/dicom-web", {})
+    with closing(server), pytest.raises(UnreachableError, match="cannot be reached"):
+        server.studies()
+
+
+def test_a_server_that_says_nothing_is_not_waited_for(
+    fake: FakeDicomweb, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "TIMEOUT_SECONDS", (1.0, 0.1))
+    fake.fault = lambda _method, _path: time.sleep(0.4)
+    with closing(Server(fake.url, {})) as server, pytest.raises(UnreachableError, match="in time"):
+        server.studies()
+
+
+def test_what_is_no_json_is_unreachable(fake: FakeDicomweb, server: Server) -> None:
+    fake.fault = lambda _method, _path: "cut"
+    with pytest.raises(UnreachableError, match="no DICOMweb answer"):
+        server.studies()
+
+
+def test_an_unreachable_server_is_asked_again_after_each_pause(
+    fake: FakeDicomweb, caplog: pytest.LogCaptureFixture
+) -> None:
+    answers: Iterator[int | None] = iter([503, 503, None])
+    fake.fault = lambda _method, _path: next(answers)
+    pauses: list[float] = []
+    with closing(Server(fake.url, {}, (1.0, 2.0, 4.0), pauses.append)) as server:
+        assert server.studies() == []
+    assert pauses == [1.0, 2.0]
+    assert "answers 503; expected the list of studies; another try in 1 s" in caplog.text
+
+
+def test_what_is_stored_is_there_byte_by_byte(fake: FakeDicomweb, server: Server, scan: Scan) -> None:
+    path = scan()[0]
+    assert server.store(path)
+    assert list(fake.instances.values()) == [path.read_bytes()]
+
+
+def test_what_is_there_is_not_stored_again(fake: FakeDicomweb, server: Server, scan: Scan) -> None:
+    path = scan()[0]
+    fake.send(path)
+    assert not server.store(path)
+    assert "POST" not in [method for method, _ in fake.asked]
+
+
+@pytest.mark.parametrize(("reason", "kind"), [(0x0110, LunaError), (0xA700, UnreachableError)])
+def test_an_instance_that_is_not_stored_is_told(
+    reason: int, kind: type[LunaError], fake: FakeDicomweb, server: Server, scan: Scan
+) -> None:
+    fake.refused_reason = reason
+    with pytest.raises(LunaError, match=f"0x{reason:04X}") as refused:
+        server.store(scan()[0])
+    assert type(refused.value) is kind
+
+
+@pytest.mark.parametrize("is_kept", [True, False])
+def test_an_answer_that_says_nothing_is_checked(
+    is_kept: bool, fake: FakeDicomweb, server: Server, scan: Scan
+) -> None:
+    def store(body: bytes, store: Callable[[bytes], object] = fake.store) -> dict[str, object]:
+        if is_kept:
+            store(body)
+        return {}
+
+    fake.store = store  # type: ignore[method-assign]
+    if is_kept:
+        assert server.store(scan()[0])
+    else:
+        with pytest.raises(UnreachableError, match="does not have it"):
+            server.store(scan()[0])
+
+
+def test_a_server_that_dies_once_it_has_stored_is_not_sent_it_twice(
+    fake: FakeDicomweb, server: Server, scan: Scan
+) -> None:
+    path = scan()[0]
+    fake.fault = lambda method, _path: "cut" if method == "POST" else None
+    with pytest.raises(UnreachableError):
+        server.store(path)
+    assert not server.store(path)
