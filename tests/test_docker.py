@@ -1,0 +1,259 @@
+"""The image and the composition. No engine runs here: files are linted, and the steps that need none are run.
+
+`COPY` is checked by building from what is copied alone, `RUN` of the build stage by running it in a folder of
+its own. That the base image exists, and what its last stage does as root, is not seen here.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from p2ch_luna.cli import cli
+
+ROOT = Path(__file__).parents[1]
+DOCKERFILE = ROOT / "Dockerfile"
+TOOLS = Path(sys.executable).parent
+
+
+def instructions(stage: int) -> list[tuple[str, str]]:
+    """(INSTRUCTION, the rest) of the stage, from 0; continued lines are joined, comments left out."""
+    lines = [line for line in DOCKERFILE.read_text("utf-8").splitlines() if not line.startswith("#")]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    found: list[list[tuple[str, str]]] = [[]]
+    for line in filter(None, joined):
+        word, rest = line.split(maxsplit=1)
+        if word == "FROM":
+            found.append([])
+        found[-1].append((word, rest))
+    return found[1 + stage]
+
+
+def rest_of(word: str, stage: int = 1) -> list[str]:
+    return [rest for name, rest in instructions(stage) if name == word]
+
+
+def copied() -> list[str]:
+    """What the build stage takes from the repository."""
+    return [name for rest in rest_of("COPY", stage=0) for name in rest.split()[:-1]]
+
+
+def composition() -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
+    return loaded
+
+
+def parse(words: Sequence[str]) -> click.Context:
+    """Parse a `luna` command without reading what its values name. Raises click.UsageError."""
+    command: click.Command = cli
+    names = list(words)
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), names[0])
+        if found is None:
+            raise click.UsageError(f"no command {names[0]}")
+        command = found
+        names.pop(0)
+    context = click.Context(command)
+    values, _, _ = command.make_parser(context).parse_args(names)
+    context.params = values
+    return context
+
+
+SERVICES = sorted(composition()["services"])
+OURS = [name for name in SERVICES if name != "orthanc"]
+
+
+def test_the_dockerfile_has_no_lint() -> None:
+    done = subprocess.run([TOOLS / "hadolint", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.stdout + done.stderr, done.returncode) == ("", 0)
+
+
+def test_the_composition_is_one_by_the_specification() -> None:
+    check = [TOOLS / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", ROOT / "compose.yaml"]
+    done = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", copied())
+def test_what_is_copied_exists_and_is_sent_to_the_engine(name: str) -> None:
+    sent = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    assert (ROOT / name).exists()
+    assert f"!/{name}" in sent
+
+
+def test_nothing_is_sent_to_the_engine_that_is_not_copied() -> None:
+    lines = (ROOT / ".dockerignore").read_text("utf-8").splitlines()
+    rules = [line for line in lines if not line.startswith("#")]
+    assert rules[0] == "*"
+    assert {rule[2:] for rule in rules if rule.startswith("!")} == {*copied(), "data"}
+    assert "/data/*" in rules
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    assert rest_of("USER") == ["10001:10001"]
+
+
+def test_the_image_serves_by_options_that_there_are() -> None:
+    (words,) = rest_of("CMD")
+    served = parse(json.loads(words)).params
+    assert served["host"] == "0.0.0.0"
+    assert (str(served["folder"]), str(served["token_file"])) == ("/data", "/run/secrets/luna_token")
+
+
+def test_the_port_is_one_everywhere() -> None:
+    (port,) = rest_of("EXPOSE")
+    (health,) = rest_of("HEALTHCHECK")
+    assert str(parse(json.loads(rest_of("CMD")[0])).params["port"]) == port
+    assert f"127.0.0.1:{port}/health" in health
+    assert composition()["services"]["serve"]["ports"] == [f"127.0.0.1:{port}:{port}"]
+
+
+@pytest.mark.parametrize("name", ["watch", "watch-cuda"])
+def test_the_watch_is_started_by_options_that_there_are(name: str) -> None:
+    service = composition()["services"][name]
+    watching = parse(service["command"]).params
+    assert watching["url"] == "http://orthanc:8042/dicom-web"
+    assert [f"watched:{watching['folder']}"] == service["volumes"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_locked_down(name: str) -> None:
+    service = composition()["services"][name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["restart"] == "unless-stopped"
+    assert service["mem_limit"]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_service_is_published_on_this_machine_alone(name: str) -> None:
+    ports = composition()["services"][name].get("ports", [])
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_a_profile_is_built_for_its_device(name: str) -> None:
+    service = composition()["services"][name]
+    device = service["build"]["args"]["DEVICE"]
+    assert service["profiles"] == [device]
+    assert service["image"] == f"p2ch-luna:{device}"
+    assert ("deploy" in service) == (device == "cuda")
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_no_password_is_written_into_the_composition(name: str) -> None:
+    given = composition()["services"][name].get("environment", {})
+    secret = [value for key, value in given.items() if key.endswith(("PASSWORD", "USERS", "TOKEN"))]
+    assert all("${ORTHANC_PASSWORD:?" in value for value in secret)
+
+
+def steps() -> list[str]:
+    """The commands of the manual that compose runs."""
+    return re.findall(r"^docker compose [^\n#]+", (ROOT / "docs/serve.md").read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", steps())
+def test_the_steps_of_the_manual_name_services_and_profiles_that_there_are(line: str) -> None:
+    words = line.split()
+    named = {after for word, after in pairwise(words) if word == "--profile"}
+    assert named <= {profile for name in OURS for profile in composition()["services"][name]["profiles"]}
+    verbs = {"logs", "exec", "restart", "stop", "run"} & set(words)
+    places = [word for verb in verbs for word in words[words.index(verb) + 1 :] if word[0] != "-"]
+    assert not places or places[0] in SERVICES
+
+
+def copy_of_what_is_copied(folder: Path) -> Path:
+    """What the engine would have in /build before the first RUN."""
+    for name in copied():
+        place = folder / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (ROOT / name).is_dir():
+            unwanted = shutil.ignore_patterns("__pycache__")
+            shutil.copytree(ROOT / name, place, symlinks=True, ignore=unwanted)
+        else:
+            shutil.copy(ROOT / name, place)
+    return folder
+
+
+@pytest.mark.slow
+def test_the_wheel_has_the_networks_the_page_and_lidc(tmp_path: Path) -> None:
+    """Built from what the image copies, by the command of the image."""
+    build = copy_of_what_is_copied(tmp_path / "build")
+    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--wheel-dir", tmp_path, "."], cwd=build, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as opened:
+        packed = set(opened.namelist())
+    for folder in ("weights", "lidc", "serve/static", "report/html/static"):
+        there = {f"p2ch_luna/{folder}/{file.name}" for file in (ROOT / "p2ch_luna" / folder).iterdir()}
+        assert there
+        assert there <= packed
+
+
+def run_build(folder: Path) -> Path:
+    """Do the RUN steps of the build stage with its folders moved; the environment that comes of it."""
+    build, made = copy_of_what_is_copied(folder / "build"), folder / "luna"
+    subprocess.run([sys.executable, "-m", "venv", folder / "python"], check=True)  # of the base image
+    path = f"{folder / 'python/bin'}:{os.environ['PATH']}"
+    environment = {**os.environ, "DEVICE": "cpu", "TORCH_CPU_INDEX": index(), "PATH": path}
+    for step in rest_of("RUN", stage=0):
+        moved = step.replace("/opt/luna", str(made)).replace("/build/", f"{build}/")
+        subprocess.run(["bash", "-euo", "pipefail", "-c", moved], cwd=build, env=environment, check=True)
+    return made
+
+
+def index() -> str:
+    """Where pip finds packages here, instead of PyTorch's own index."""
+    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip() or "https://pypi.org/simple"
+
+
+def command_at(folder: Path) -> list[str]:
+    """The CMD of the image with its places moved into the folder, on a free port of this machine."""
+    moved = {"0.0.0.0": "127.0.0.1", "8000": "0", "/data": f"{folder}/data"}
+    moved["/run/secrets/luna_token"] = f"{folder}/luna_token"
+    return [moved.get(word, word) for word in json.loads(rest_of("CMD")[0])]
+
+
+@pytest.mark.slow
+def test_the_steps_of_the_build_give_a_service_that_is_healthy(tmp_path: Path) -> None:
+    """The RUN steps of the first stage, then the CMD and the HEALTHCHECK of the last."""
+    programs = run_build(tmp_path) / "bin"
+    (tmp_path / "luna_token").write_text("a-token-that-is-long-enough\n", "utf-8")
+    command = [programs / "luna", *command_at(tmp_path)]
+    log = tmp_path / "log"
+    with log.open("wb") as output, subprocess.Popen(command, stdout=output, stderr=output) as server:
+        try:
+            check = json.loads(rest_of("HEALTHCHECK")[0].split("CMD", 1)[1])
+            check = [word.replace("http://127.0.0.1:8000", address_in(log)) for word in check]
+            assert subprocess.run([programs / check[0], *check[1:]], check=False).returncode == 0
+        finally:
+            server.terminate()
+            code = server.wait(60)
+    assert code == 0
+
+
+def address_in(log: Path) -> str:
+    """Of the server, once it listens."""
+    for _ in range(600):
+        found = re.search(r"http://[0-9.]+:\d+", log.read_text("utf-8"))
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise TimeoutError(log.read_text("utf-8"))
