@@ -45,8 +45,9 @@ def stages(*done: str, now: str, fraction: float | None = None) -> tuple[Stage, 
 class PageServer:
     """What the page talks to.
 
-    jobs: by id, the oldest first; change one with `tell`.    refusals: (status, error, Retry-After) of the next
-    uploads.    uploads: (name, content type, body) of those that were taken.    token: None for none.
+    jobs: by id, the oldest first; change one with `tell`.    token: None for none.
+    refusals: (status, error, Retry-After) of the next uploads.
+    uploads: (name, content type, body) of those that were taken.
     """
 
     def __init__(self, *jobs: Job) -> None:
@@ -100,7 +101,7 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         path = urlsplit(self.path).path
         page = "index.html" if path == "/" else path.removeprefix("/static/")
         if file := static_files().get(page):
@@ -155,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.server_state.cuts -= 1
         return self.server_state.cuts >= 0
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         served, url = self.server_state, urlsplit(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"] or 0))
         if url.path == "/api/session":
@@ -176,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
             served.add(job)
             self._json(202, job.model_dump(mode="json"))
 
-    def do_DELETE(self) -> None:  # noqa: N802
+    def do_DELETE(self) -> None:
         if self.path == "/api/session":
             self._answer(204, b"", {"Set-Cookie": "luna_session=; Max-Age=0"})
             return

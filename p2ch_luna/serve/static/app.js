@@ -121,12 +121,12 @@ function askToDelete(id) {
 }
 
 async function remove(job) {
+  if (openId() === job.id) goHome(); // first, or its events would tell that it is gone
   try {
     await deleteJob(job.id);
   } catch (error) {
     if (error.status !== 404) return tell("server", `${job.name} was not deleted: ${error.message}`);
   }
-  if (openId() === job.id) goHome();
   announce(`${job.name} was deleted.`);
   refresh();
 }

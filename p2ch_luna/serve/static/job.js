@@ -5,7 +5,7 @@ import { adviceOn, announce, byId, count, duration, element, secondsBetween, siz
 
 const PAGE = "report.html";
 const LABELS = new Map([ // of the files that are for keeps, in the order of the buttons
-  [PAGE, "HTML report"],
+  [PAGE, "HTML"],
   ["report.json", "JSON"],
   ["nodules.seg.dcm", "DICOM SEG"],
   ["nodules.sr.dcm", "DICOM SR"],
@@ -39,10 +39,15 @@ export async function open(id, onChange) {
 }
 
 export function close() {
+  stopFollowing();
+  shown = null;
+  byId("report").replaceChildren();
+}
+
+function stopFollowing() {
   stream?.close();
   timers.forEach(clearTimeout); // an interval's too
-  [shown, stream, timers] = [null, null, []];
-  byId("report").replaceChildren();
+  [stream, timers] = [null, []];
 }
 
 const hasEnded = (job) => job.state === "done" || job.state === "failed";
@@ -51,7 +56,7 @@ function follow(id, onChange) {
   stream = new EventSource(`/api/jobs/${id}/events`);
   stream.addEventListener("job", ({ data }) => {
     const job = JSON.parse(data);
-    if (hasEnded(job)) stream.close();
+    if (hasEnded(job)) stopFollowing();
     take(job, onChange);
   });
   stream.addEventListener("gone", () => onChange(null));

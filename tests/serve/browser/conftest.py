@@ -31,6 +31,7 @@ def browser(window: Chromium) -> Iterator[Chromium]:
     window.requests.clear()
     window.complaints.clear()
     yield window
+    window.evaluate("document.querySelector('#upload-cancel')?.click()")  # or leaving would be asked about
     window.call(
         "Network.emulateNetworkConditions",
         offline=False,

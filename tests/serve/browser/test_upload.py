@@ -1,4 +1,4 @@
-"""The web page in a real browser: how a scan gets from a disk to the server, and what is said when it does not."""
+"""The web page in a real browser: how a scan gets to the server, and what is said when it does not."""
 
 from __future__ import annotations
 
@@ -169,6 +169,7 @@ def test_a_second_scan_waits_for_the_first_to_be_sent(
     browser.drop(file_of(tmp_path, "second.mha"))
     wait_for(browser, "#complaint", "A scan is being sent.")
     browser.click("#sending")
+    wait_for(browser, "#upload-title", "The server is busy")
     browser.click("#upload-again")
     was_sent(browser)
     assert [name for name, _, _ in served.uploads] == ["first.mha"]

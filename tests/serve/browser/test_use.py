@@ -11,9 +11,12 @@ from support.page_server import PageServer, job_of, stages
 pytestmark = pytest.mark.slow
 TOKEN = "a token of this server"
 LUMINANCE = """(name) => {
-  const probe = document.createElement('i'); probe.style.color = `var(${name})`; document.body.append(probe);
-  const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3); probe.remove();
-  const [r, g, b] = parts.map((c) => c / 255).map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+  const probe = document.createElement('i');
+  probe.style.color = `var(${name})`;
+  document.body.append(probe);
+  const parts = getComputedStyle(probe).color.match(/[\\d.]+/g).slice(0, 3).map((c) => c / 255);
+  probe.remove();
+  const [r, g, b] = parts.map((c) => c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
   return 0.2126 * r + 0.7152 * g + 0.0722 * b; }"""
 
 
@@ -112,7 +115,7 @@ def test_texts_can_be_read_on_what_they_stand_on(browser: Chromium, served: Page
     browser.go(served.url)
     light = {
         name: browser.evaluate(f"({LUMINANCE})('--{name}')")
-        for name in "paper card ink soft accent accent-soft on-accent bad bad-soft".split()
+        for name in ["paper", "card", "ink", "soft", "accent", "accent-soft", "on-accent", "bad", "bad-soft"]
     }
     assert (light["paper"] > 0.5) == (scheme == "light")
     pairs = [
