@@ -175,7 +175,8 @@ def end_when_asked() -> None:
     signal.signal(signal.SIGTERM, _leave)
 
 
-def _leave(_number: int, _frame: FrameType | None) -> None:
+def _leave(number: int, _frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # once is enough: a second one would interrupt the `finally` blocks
     sys.exit(ASKED_TO_END)
 
 

@@ -154,6 +154,22 @@ finally:
     assert Ended(done.returncode).was_asked_to
 
 
+def test_who_is_asked_twice_still_closes_what_is_open() -> None:
+    code = """
+import os, signal
+from p2ch_luna.processes import end_when_asked
+end_when_asked()
+try:
+    os.kill(os.getpid(), signal.SIGTERM)
+finally:
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("closed")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "closed\n"
+    assert not done.stderr
+
+
 @pytest.mark.parametrize(
     ("code", "was_asked"), [(-signal.SIGTERM, True), (-signal.SIGKILL, False), (1, False)]
 )
