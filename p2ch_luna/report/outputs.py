@@ -146,10 +146,12 @@ def _with_dicom(folder: Path, results: Results) -> Results:
         for path in results.scan.dicom_files:  # where a zip was unpacked to is nobody's concern
             reason = reason.replace(str(path), path.name)
         return _without_dicom(folder, results, reason)
+    except _REFUSALS as error:  # what they quote may say who the patient is
+        return _without_dicom(folder, results, type(error).__name__)
     try:
         segmentation = write_seg(folder / SEGMENTATION, results.report, results.labels, sources)
         write_sr(folder / STRUCTURED_REPORT, results.report, sources, segmentation)
-    except _REFUSALS as error:  # what they quote may say who the patient is
+    except _REFUSALS as error:
         return _without_dicom(folder, results, type(error).__name__)
     return results
 

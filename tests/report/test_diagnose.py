@@ -98,6 +98,7 @@ def test_dicom_objects_can_be_left_out(chest: CtVolume, tmp_path: Path) -> None:
     ("where", "error"),
     [
         ("outputs.read_sources", LunaError("1.dcm: cannot be read")),
+        ("outputs.read_sources", ValueError("DOE^JANE")),
         ("dicom.sr.write_sr", KeyError("DOE^JANE")),
     ],
 )
