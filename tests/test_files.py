@@ -1,7 +1,9 @@
 """Files and folders appear whole or not at all."""
 
 import errno
+import os
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -184,6 +186,42 @@ def test_the_last_file_goes_first_and_comes_last(tmp_path: Path, monkeypatch: py
         for name in ("a.json", "b.csv", "c.csv"):
             (temporary / name).write_text("new")
     assert order == [("b.csv", False), ("c.csv", False), ("a.json", False)]
+
+
+def test_what_is_published_is_on_the_disk_before_the_last_file_appears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+    move, sync = Path.replace, os.fsync
+
+    def moved(self: Path, target: Path) -> Path:
+        order.append(f"move {target.name}")
+        return move(self, target)
+
+    def synced(descriptor: int) -> None:
+        order.append(f"sync {Path(f'/proc/self/fd/{descriptor}').readlink().name}")
+        sync(descriptor)
+
+    monkeypatch.setattr(Path, "replace", moved)
+    monkeypatch.setattr(os, "fsync", synced)
+    with publishing(tmp_path / "out", "a.json") as temporary:
+        for name in ("a.json", "b.csv"):
+            (temporary / name).write_text("new")
+    assert order == ["sync a.json", "sync b.csv", "move b.csv", "sync out", "move a.json", "sync out"]
+
+
+@pytest.mark.parametrize(("number", "is_let_pass"), [(errno.EINVAL, True), (errno.EIO, False)])
+def test_only_a_file_system_that_cannot_sync_is_let_pass(
+    number: int, is_let_pass: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    told = nullcontext() if is_let_pass else pytest.raises(LunaError, match="cannot be written")
+    with told, publishing(tmp_path / "out", "last") as temporary:
+        (temporary / "last").touch()
+    assert (tmp_path / "out" / "last").exists() == is_let_pass
 
 
 def test_what_a_killed_publishing_leaves_is_seen(tmp_path: Path) -> None:

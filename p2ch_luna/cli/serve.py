@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
+from math import isfinite
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
 
 NEEDED = ("fastapi", "uvicorn", "prometheus_client")  # of the extra
 TOKEN = "LUNA_TOKEN"
+MOST_GB, MOST_HOURS = 1000, 100_000  # of an upload; that results are kept
 
 
 class _Options(TypedDict):
@@ -32,6 +36,13 @@ class _Options(TypedDict):
     device: str
     runtime: Runtime
     threads: int | None
+
+
+def _finite(_context: click.Context, _parameter: click.Parameter, value: float) -> float:
+    """No range keeps nan out."""
+    if not isfinite(value):
+        raise click.BadParameter(f"{value} is no number to count with.")
+    return value
 
 
 @click.command()
@@ -51,7 +62,8 @@ class _Options(TypedDict):
 )
 @click.option(
     "--max-upload-gb",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, max=MOST_GB, min_open=True),
+    callback=_finite,
     default=2.0,
     show_default=True,
     help="The largest scan that is taken.",
@@ -65,7 +77,8 @@ class _Options(TypedDict):
 )
 @click.option(
     "--keep-hours",
-    type=click.FloatRange(min=0, min_open=True),
+    type=click.FloatRange(min=0, max=MOST_HOURS, min_open=True),
+    callback=_finite,
     default=168.0,
     show_default=True,
     help="From the end of a job until its results are removed.",
@@ -98,42 +111,50 @@ def serve(host: str, port: int, **options: Unpack[_Options]) -> None:
             f"luna serve needs the serve extra: {', '.join(missing)} is not installed; "
             "wanted pip install 'p2ch-luna[serve]'"
         )
-    from p2ch_luna.serve.server import check_token, log_to, run
+    from p2ch_luna.serve.logs import log_to
+    from p2ch_luna.serve.server import check_token, run
     from p2ch_luna.serve.service import Service
 
     token = _token(options["token_file"])
     check_token(host, token)
-    settings = _settings(options, token, _device(options["device"], options["runtime"]))
+    _check_device(options["device"], options["runtime"])
+    settings = _settings(options, token)
     log_to(sys.stderr)
     run(Service(settings), host, port, _announce)
 
 
-def _device(name: str, runtime: Runtime) -> str:
-    """What computes. Raises LunaError if it, or the runtime, is not there."""
-    if (name, runtime) == ("cpu", "torch"):
-        return name  # always there: torch need not be imported here, the worker alone uses it
+def _check_device(name: str, runtime: Runtime) -> None:
+    """Raise LunaError if what is to compute is not there.
+
+    Another process looks: torch takes 200 MB, and the worker alone needs it.
+    """
+    if name in ("auto", "cpu") and runtime == "torch":
+        return  # always there
+    with ProcessPoolExecutor(1, get_context("spawn")) as looking:
+        looking.submit(_look_for_device, name, runtime).result()
+
+
+def _look_for_device(name: str, runtime: Runtime) -> None:
     from p2ch_luna.inference.runtime import check_runtime
 
-    device = pick_device(name)
-    check_runtime(runtime, device)
-    return device.type
+    check_runtime(runtime, pick_device(name))
 
 
 def _announce(url: str) -> None:
     click.echo(f"listening on {url} (Ctrl-C ends it); research use only, not a medical device")
 
 
-def _settings(options: _Options, token: str | None, device: str) -> Settings:
+def _settings(options: _Options, token: str | None) -> Settings:
     from platformdirs import user_data_path
 
     from p2ch_luna.serve.service import Settings
 
     return Settings(
         folder=options["folder"] or user_data_path("p2ch-luna") / "serve",
-        max_upload_bytes=int(options["max_upload_gb"] * (1 << 30)),
+        max_upload_bytes=int(options["max_upload_gb"] * 1e9),
         max_waiting=options["max_waiting"],
         keep_seconds=options["keep_hours"] * 3600,
-        device=device,
+        device=options["device"],
         runtime=options["runtime"],
         threads=options["threads"],
         token=token,
@@ -143,7 +164,8 @@ def _settings(options: _Options, token: str | None, device: str) -> Settings:
 def _token(file: Path | None) -> str | None:
     """Of the file, else of the environment."""
     if file is None:
-        return os.environ.get(TOKEN)
+        token = os.environ.get(TOKEN)
+        return None if token is None else token.strip()
     try:
         return file.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

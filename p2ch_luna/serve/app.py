@@ -25,7 +25,7 @@ _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 def create_app(service: Service) -> FastAPI:
     """The application of a service, which whoever calls this starts and stops.
 
-    `app.state.is_stopping` tells the streams of events when to end; a server replaces it.
+    `app.state.is_stopping` tells streams of events and uploads when to end; a server replaces it.
     """
     app = FastAPI(
         title="luna serve",
@@ -38,6 +38,7 @@ def create_app(service: Service) -> FastAPI:
     state = app.state
     state.service, state.metrics, state.sessions = service, Metrics(service), Sessions(service.settings.token)
     state.is_stopping = lambda: False
+    service.on_end = state.metrics.count_end
     tell_problems(app)
     app.include_router(api.router)
     app.include_router(sessions.router)
@@ -45,7 +46,7 @@ def create_app(service: Service) -> FastAPI:
     _add_operations(app, service, state.metrics)
     app.add_middleware(Guard, sessions=state.sessions)  # the last one added sees a request first
     app.add_middleware(Observed, metrics=state.metrics)
-    app.add_middleware(Bodies)
+    app.add_middleware(Bodies, is_stopping=lambda: state.is_stopping())
     app.add_middleware(SafeHeaders)
     return app
 
@@ -53,6 +54,7 @@ def create_app(service: Service) -> FastAPI:
 def _add_operations(app: FastAPI, service: Service, metrics: Metrics) -> None:
     """What those who run the server ask."""
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", tags=["operation"], responses={503: {"model": Health}, **responses(421, 500)})
     async def health(response: Response) -> Health:
         """Whether the service can do its work; 503 if it cannot."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from p2ch_luna.report.many.work import give_memory_back
 from p2ch_luna.report.outputs import REPORT
 from p2ch_luna.report.schema import Report
 from p2ch_luna.report.threshold import operating_point
-from p2ch_luna.serve.jobs import Claim, Outcome, ResultFile, Stage
+from p2ch_luna.serve.jobs import Claim, Hindered, Outcome, ResultFile, Stage
 from p2ch_luna.serve.stages import Stages
 from p2ch_luna.serve.storage import Storage
 from p2ch_luna.serve.store import JobStore
@@ -32,6 +33,7 @@ MEDIA_TYPES = {  # by the last suffix
     ".json": "application/json",
     ".png": "image/png",
 }
+_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
@@ -43,18 +45,17 @@ class Diagnoser:
     store: JobStore
     storage: Storage
 
-    def __call__(self, claim: Claim) -> Outcome:
+    def __call__(self, claim: Claim) -> Outcome | Hindered:
         """What came of an attempt, whatever happened in it; the store has been told of its last stage."""
         stages = Stages(partial(self._tell, claim))
         try:
             report = self._diagnose(claim, stages)
             stages.end()
             return self._outcome(claim, report)
-        except LunaError as error:
-            return Outcome(error=self._without_paths(claim, str(error)))
         except Exception as error:  # of any kind: the next jobs go on, and this one says it
-            _log.error("job %s: the diagnosis failed: %s", claim.job_id, told(error))
-            return Outcome(error=f"the diagnosis failed: {told(error)}")
+            reason = self._reason(claim, error)
+            is_hindered = _is_for_lack_of_room(error) or not self.storage.has_room()
+            return Hindered(reason) if is_hindered else Outcome(error=reason)
         finally:
             give_memory_back()
 
@@ -84,6 +85,13 @@ class Diagnoser:
             results=tuple(_result(folder / name) for name in (REPORT, *report.files)),
         )
 
+    def _reason(self, claim: Claim, error: Exception) -> str:
+        """Why there are no results, fit for the client."""
+        if isinstance(error, LunaError):
+            return self._without_paths(claim, str(error))
+        _log.error("job %s: the diagnosis failed: %s", claim.job_id, told(error))
+        return f"the diagnosis failed: {told(error)}"
+
     def _without_paths(self, claim: Claim, text: str) -> str:
         """The same in words that a client knows, in one line."""
         words = {
@@ -102,9 +110,32 @@ def load(settings: WorkerSettings) -> Diagnoser:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(settings.threads)
-    detector = NoduleDetector.load(device=settings.device, runtime=settings.runtime)
+    detector = NoduleDetector.load(device=_device(settings.device), runtime=settings.runtime)
     storage = Storage(settings.folder)
-    return Diagnoser(detector, JobStore(storage.database, keep_seconds=0.0), storage)
+    return Diagnoser(detector, JobStore(storage.database), storage)
+
+
+def _device(name: str) -> str:
+    """What a device's name stands for: "auto" is CUDA if it is there, else the CPU."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not is_there.get(name, True):
+        raise LunaError(f"device {name}: torch {torch.__version__} finds none here; expected another")
+    return name
+
+
+def _is_for_lack_of_room(error: BaseException | None) -> bool:
+    """Whether the disk was full, at the root of it. Not all libraries say so."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _result(path: Path) -> ResultFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
@@ -76,7 +77,7 @@ class Claim:
 
 
 class Outcome(Frozen):
-    """What came of an attempt.
+    """What came of an attempt, and will stay.
 
     error: why there are no results, fit to be shown to the client; None: there are.
     """
@@ -86,3 +87,16 @@ class Outcome(Frozen):
     n_findings: int | None = None
     warnings: tuple[str, ...] = ()
     results: tuple[ResultFile, ...] = ()
+
+
+@dataclass(frozen=True)
+class Hindered:
+    """An attempt came to nothing, and another may come to results: the disk was full.
+
+    reason: fit to be shown to the client.
+    """
+
+    reason: str
+
+
+Diagnose = Callable[[Claim], Outcome | Hindered]  # what a worker does with a job

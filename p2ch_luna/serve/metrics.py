@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -14,12 +12,12 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from p2ch_luna.errors import told
+from p2ch_luna.serve.jobs import State
 from p2ch_luna.serve.problems import WRONG, problem
 from p2ch_luna.serve.security import UPLOAD
 from p2ch_luna.serve.service import Service
 
 GONE = 499  # in the log: the client went before it was answered
-LOOK_BACK = 200  # jobs: no more can end between two readings of the metrics
 JOB_SECONDS = (5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0)
 METHODS = ("GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS")
 REASONS = {  # of refused uploads
@@ -33,7 +31,7 @@ REASONS = {  # of refused uploads
     422: "parameters",
     429: "queue_full",
     GONE: "client_gone",
-    503: "no_queue",
+    503: "unavailable",
     507: "disk_full",
 }
 
@@ -62,12 +60,9 @@ class Metrics:
             buckets=JOB_SECONDS,
         )
         self.registry.register(_State(service))
-        self._service, self._lock, self._counted_to = service, threading.Lock(), datetime.now(UTC)
 
     def text(self) -> bytes:
         """All of it in Prometheus's format. Reads the queue of jobs."""
-        with self._lock:
-            self._count_ended()
         return generate_latest(self.registry)
 
     def count(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -75,15 +70,10 @@ class Metrics:
         self.requests.labels(method, route, status).inc()
         self.request_seconds.labels(route).observe(seconds)
 
-    def _count_ended(self) -> None:
-        """Jobs that have ended since this was last asked: they are ended one after the other."""
-        ended = [(job.ended, job) for job in self._service.jobs(LOOK_BACK) if job.ended is not None]
-        new = [(at, job) for at, job in ended if at > self._counted_to]
-        for at, job in new:
-            self.ended.labels(job.state).inc()
-            if job.started is not None:
-                self.job_seconds.observe((at - job.started).total_seconds())
-        self._counted_to = max([self._counted_to, *(at for at, _ in new)])
+    def count_end(self, state: State, seconds: float) -> None:
+        """A job is done or has failed. seconds: from its begin."""
+        self.ended.labels(state).inc()
+        self.job_seconds.observe(seconds)
 
     def _counter(self, name: str, tells: str, *labels: str) -> Counter:
         return Counter(name, tells, labels, registry=self.registry)
@@ -98,15 +88,14 @@ class _State:
     def collect(self) -> Iterator[Metric]:
         health = self._service.health()
         jobs = GaugeMetricFamily("luna_jobs", "Jobs there are.", labels=["state"])
-        for state, count in self._service.store.counts().items():
+        for state, count in self._service.counts().items():
             jobs.add_metric([state], count)
         yield jobs
         is_up = health.worker in ("ready", "busy")
         yield GaugeMetricFamily(
             "luna_worker_up", "1 if the process with the networks is there.", float(is_up)
         )
-        yield GaugeMetricFamily("luna_jobs_waiting", "Jobs in the queue.", float(health.queued))
-        free = self._service.storage.free_bytes()
+        free = self._service.free_bytes()
         yield GaugeMetricFamily("luna_disk_free_bytes", "Room for scans and results.", float(free))
 
 
@@ -126,11 +115,14 @@ class Observed:
             await self._app(scope, receive, send)
             return
         begun, status = time.perf_counter(), GONE
+        ended: float | None = None
 
         async def seen(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+            elif not message.get("more_body", False):
+                ended = time.perf_counter()  # what comes now is the wait for the client to read it
             await send(message)
 
         try:
@@ -142,7 +134,7 @@ class Observed:
             if status == GONE:  # nothing is sent yet; else the connection ends in the midst of the answer
                 await problem(500, WRONG)(scope, receive, seen)
         finally:
-            self._note(scope, status, time.perf_counter() - begun)
+            self._note(scope, status, (ended or time.perf_counter()) - begun)
 
     def _note(self, scope: Scope, status: int, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", "-")

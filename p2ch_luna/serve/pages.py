@@ -19,6 +19,7 @@ MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".txt": "text/plain; charset=utf-8",
 }
+METHODS = ["GET", "HEAD"]
 _REVALIDATE = "no-cache"  # kept by browsers, and asked for whether it is still the same
 _DOCS = """<!doctype html>
 <html lang="en">
@@ -67,15 +68,15 @@ def pages() -> APIRouter:
     router = APIRouter(include_in_schema=False)
     files = static_files()
 
-    @router.get("/")
+    @router.api_route("/", methods=METHODS)
     async def page(request: Request) -> Response:
         return _answer(request, files, "index.html")
 
-    @router.get("/static/{name}")
+    @router.api_route("/static/{name}", methods=METHODS)
     async def static(request: Request, name: str) -> Response:
         return _answer(request, files, name)
 
-    @router.get("/docs")
+    @router.api_route("/docs", methods=METHODS)
     async def docs() -> Response:
         return Response(_DOCS, media_type="text/html", headers={"Content-Security-Policy": DOCS_POLICY})
 

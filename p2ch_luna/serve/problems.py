@@ -6,6 +6,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from http import HTTPStatus
+from itertools import islice
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -16,10 +17,11 @@ from starlette.exceptions import HTTPException
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.frozen import Frozen
-from p2ch_luna.serve.service import Refused
+from p2ch_luna.serve.refused import Refused
 
 BUSY = "the server cannot reach its jobs at present; try again later"
 WRONG = "something went wrong in the server; its log says where"
+MOST_TOLD, LONGEST_PLACE = 5, 80  # invalid fields, and characters of where each is
 RETRY_AFTER_S = 10  # when the queue of jobs cannot be read
 
 _log = logging.getLogger(__name__)
@@ -58,8 +60,14 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """Where it is invalid, and why; not the value, which may be a token or a name."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    told = (f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in found)
-    return problem(422, "; ".join(told) or "the request is not valid")
+    told = (f"{_in_one_line('.'.join(str(part) for part in one['loc']))}: {one['msg']}" for one in found)
+    return problem(422, "; ".join(islice(told, MOST_TOLD)) or "the request is not valid")
+
+
+def _in_one_line(place: str) -> str:
+    """A place names what a client calls its fields."""
+    shown = "".join(letter if letter.isprintable() else " " for letter in place)
+    return " ".join(shown.split())[:LONGEST_PLACE]
 
 
 async def _refused(_request: Request, error: Exception) -> JSONResponse:

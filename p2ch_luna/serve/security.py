@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 import time
 from collections.abc import Callable
 from http.cookies import CookieError, SimpleCookie
@@ -20,7 +21,7 @@ COOKIE = "luna_session"
 SESSION_SECONDS = 12 * 3600
 MAX_BODY = 16 << 10  # bytes, of all requests but an upload
 UPLOAD = "/api/scans"
-MIN_TOKEN = 16  # characters
+MIN_TOKEN, MAX_TOKEN = 16, 1000  # characters
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 _OPEN = ("/", "/health", "/api/session")  # need no token; nor do /static/*
 
@@ -30,7 +31,7 @@ PAGE_POLICY = (
 )
 DOCS_POLICY = PAGE_POLICY.replace("style-src 'self'", "style-src 'self' 'unsafe-inline'")  # Swagger UI's
 REPORT_POLICY = "frame-ancestors 'self'; sandbox allow-scripts"  # beside the policy in the report itself
-_HEADERS = {
+SAFE_HEADERS = {  # of all answers
     "Content-Security-Policy": PAGE_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
@@ -52,11 +53,16 @@ def is_loopback(host: str) -> bool:
 
 
 class Sessions:
-    """Opens and checks sessions of browsers. Nothing is kept: a session is its end, signed by the token."""
+    """Opens, checks and closes sessions of browsers.
+
+    Only closed ones are kept, until they would have ended: a session is its end and a random number, signed
+    by the token.
+    """
 
     def __init__(self, token: str | None, clock: Callable[[], float] = time.time) -> None:
         self._token = None if token is None else token.encode()
         self._clock = clock
+        self._closed: dict[str, int] = {}  # sessions by their cookies, and their ends
 
     @property
     def is_needed(self) -> bool:
@@ -69,8 +75,16 @@ class Sessions:
 
     def begin(self) -> str:
         """The cookie of a new session."""
-        end = str(int(self._clock()) + SESSION_SECONDS)
-        return f"{end}.{self._signed(end)}"
+        session = f"{int(self._clock()) + SESSION_SECONDS}.{secrets.token_hex(8)}"
+        return f"{session}.{self._signed(session)}"
+
+    def close(self, headers: Headers) -> None:
+        """End the session whose cookie a request has, for whoever may have a copy of it."""
+        now, cookie = self._clock(), _cookie(headers)
+        self._closed = {closed: end for closed, end in self._closed.items() if end > now}
+        end = self._end_of(cookie)
+        if end > now:
+            self._closed[cookie] = end
 
     def is_open(self, headers: Headers) -> bool:
         """Whether a request has the token, or the cookie of an open session, or needs neither."""
@@ -79,13 +93,18 @@ class Sessions:
         kind, _, told = headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer" and self.is_token(told.strip()):
             return True
-        end, _, signed = _cookie(headers).partition(".")
-        if not hmac.compare_digest(signed.encode(), self._signed(end).encode()):
-            return False
-        return int(end) > self._clock()  # digits, since it was signed here
+        cookie = _cookie(headers)
+        return cookie not in self._closed and self._end_of(cookie) > self._clock()
 
-    def _signed(self, end: str) -> str:
-        return hmac.new(self._token or b"", f"{COOKIE}:{end}".encode(), hashlib.sha256).hexdigest()
+    def _end_of(self, cookie: str) -> int:
+        """In seconds since 1970; 0 of what is no session of this server."""
+        session, _, signed = cookie.rpartition(".")
+        if not hmac.compare_digest(signed.encode(), self._signed(session).encode()):
+            return 0
+        return int(session.partition(".")[0])  # digits, since it was signed here
+
+    def _signed(self, session: str) -> str:
+        return hmac.new(self._token or b"", f"{COOKIE}:{session}".encode(), hashlib.sha256).hexdigest()
 
 
 def _cookie(headers: Headers) -> str:
@@ -169,7 +188,7 @@ class SafeHeaders:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                for name, value in SAFE_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 

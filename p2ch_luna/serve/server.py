@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TextIO
 
 import uvicorn
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.processes import terminable
 from p2ch_luna.serve.app import create_app
-from p2ch_luna.serve.security import MIN_TOKEN, is_loopback
+from p2ch_luna.serve.connections import BACKLOG, Connection
+from p2ch_luna.serve.security import MAX_TOKEN, MIN_TOKEN, is_loopback
 from p2ch_luna.serve.service import Service
 
 GRACE_S = 3  # for requests under way when the server is to end
 _MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token; chmod 600 token"
-_LOGGERS = {"p2ch_luna.serve": logging.INFO, "uvicorn": logging.WARNING, "asyncio": logging.WARNING}
 
 
 def check_token(host: str, token: str | None) -> None:
@@ -28,9 +26,13 @@ def check_token(host: str, token: str | None) -> None:
             f"--host {host}: other machines can reach it; expected a token: {_MAKE_TOKEN}, "
             "then --token-file token"
         )
-    if token is not None and (len(token) < MIN_TOKEN or not token.isascii() or not token.isprintable()):
+    if token is not None and not MIN_TOKEN <= len(token) <= MAX_TOKEN:
         raise LunaError(
-            f"the token has {len(token)} characters; expected {MIN_TOKEN} or more, of ASCII: {_MAKE_TOKEN}"
+            f"the token has {len(token)} characters; expected {MIN_TOKEN} to {MAX_TOKEN}: {_MAKE_TOKEN}"
+        )
+    if token is not None and not (token.isascii() and token.isprintable()):
+        raise LunaError(
+            f"the token has characters that no header can carry; expected printable ASCII: {_MAKE_TOKEN}"
         )
 
 
@@ -57,7 +59,8 @@ def server_of(service: Service) -> uvicorn.Server:
     server = uvicorn.Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=Connection,
+            backlog=BACKLOG,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -71,30 +74,11 @@ def server_of(service: Service) -> uvicorn.Server:
     return server
 
 
-def log_to(stream: TextIO) -> None:
-    """Write the service's log, a line a record: never a traceback, whose text may quote a patient's name."""
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    handler.addFilter(_without_traceback)
-    for name, level in _LOGGERS.items():
-        logger = logging.getLogger(name)
-        logger.setLevel(level)
-        logger.propagate = False
-        logger.handlers = [handler]
-
-
-def _without_traceback(record: logging.LogRecord) -> bool:
-    if record.exc_info and record.exc_info[0] is not None:
-        record.msg, record.args = f"{record.msg.strip()}: {record.exc_info[0].__name__}", ()
-    record.exc_info = record.exc_text = None
-    return True
-
-
 def listening(host: str, port: int) -> socket.socket:
     """A socket to serve on. Raises LunaError for an address or port that cannot be had."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=256)
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = str(error.strerror).partition(" (")[0]  # what follows says the address again
         raise LunaError(

@@ -7,10 +7,9 @@ from pydantic import Field
 
 from p2ch_luna.frozen import Frozen
 from p2ch_luna.serve.problems import responses
-from p2ch_luna.serve.security import COOKIE, SESSION_SECONDS, Sessions
+from p2ch_luna.serve.security import COOKIE, MAX_TOKEN, SESSION_SECONDS, Sessions
 
 router = APIRouter(tags=["session"], responses=responses(400, 411, 413, 421, 500))
-MAX_TOKEN = 1000  # characters
 
 
 class Token(Frozen):
@@ -42,14 +41,25 @@ async def open_session(request: Request, response: Response, told: Token) -> Non
     if not sessions.is_token(told.token):
         raise HTTPException(401, "this is not the server's token", {"WWW-Authenticate": "Bearer"})
     response.set_cookie(
-        COOKIE, sessions.begin(), max_age=SESSION_SECONDS, httponly=True, samesite="strict", path="/"
+        COOKIE,
+        sessions.begin(),
+        max_age=SESSION_SECONDS,
+        secure=_is_encrypted(request),
+        httponly=True,
+        samesite="strict",
     )
 
 
 @router.delete("/api/session", status_code=204, responses=responses(403))
-async def close_session(response: Response) -> None:
-    """Let this browser forget its session."""
-    response.delete_cookie(COOKIE, httponly=True, samesite="strict", path="/")
+async def close_session(request: Request, response: Response) -> None:
+    """End the session of this browser."""
+    _sessions(request).close(request.headers)
+    response.delete_cookie(COOKIE, secure=_is_encrypted(request), httponly=True, samesite="strict")
+
+
+def _is_encrypted(request: Request) -> bool:
+    """Whether the browser has the page by HTTPS, which a proxy before this server takes off."""
+    return request.headers.get("origin", "").startswith("https://")
 
 
 def _sessions(request: Request) -> Sessions:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 from collections.abc import Collection, Iterator
@@ -12,6 +13,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.io.file_locks import claiming
 from p2ch_luna.serve.jobs import ID_PATTERN, Claim
 
+SPARE_BYTES = 1 << 30  # of the disk, left to the results of the jobs that are there
 _DATABASE, _LOCK = "jobs.sqlite", "lock"
 _FOLDERS = ("jobs", "uploads", "tmp")
 
@@ -74,10 +76,15 @@ class Storage:
         return self.folder / "uploads" / _checked(job_id)
 
     def adopt(self, job_id: str, suffix: str) -> str:
-        """Make an upload the scan of its job; the name it has from then on. Raises OSError."""
+        """Make an upload the scan of its job; the name it has from then on. Raises OSError.
+
+        The scan outlives a loss of power from then on, if its bytes did before.
+        """
         folder = self.job_folder(job_id)
         folder.mkdir(mode=0o700)
         scan = self.new_upload(job_id).rename(folder / f"scan{suffix}")
+        for holder in (folder, folder.parent):
+            _sync(holder)
         return scan.name
 
     def drop_scan(self, job_id: str) -> None:
@@ -110,6 +117,10 @@ class Storage:
         """Of the disk."""
         return shutil.disk_usage(self.folder).free
 
+    def has_room(self, to_come: int = 0) -> bool:
+        """Whether so many bytes more leave `SPARE_BYTES` of the disk."""
+        return self.free_bytes() >= to_come + SPARE_BYTES
+
     def _check_is_ours(self) -> None:
         if self.database.exists():
             return
@@ -123,6 +134,15 @@ def _checked(job_id: str) -> str:
     if not re.fullmatch(ID_PATTERN, job_id):
         raise ValueError("not the id of a job")
     return job_id
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder on the disk itself."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _remove(path: Path) -> None:

@@ -35,19 +35,25 @@ create table if not exists jobs (
 );
 create index if not exists jobs_by_state on jobs (state, number);
 """
+_JOBS = """
+select jobs.*, waiting.position from jobs left join
+    (select number, row_number() over (order by number) as position from jobs where state = 'queued')
+    as waiting
+    using (number)
+"""
 
 
 class JobStore:
     """All jobs. May be used from several threads and processes: each call has a connection of its own.
 
-    path: of the database; made if it is not there, for its owner alone.
-    keep_seconds: from the end of a job until it expires.    clock: the seconds since 1970.
+    path: of the database; made if it is not there, for its owner alone.    clock: the seconds since 1970.
+    When a job expires is for others to say: in what is read here `expires` is None.
     Every method raises LunaError where the database cannot be used. On a full disk jobs can still be read,
     ended and removed: nothing is written beside the database that does not have its place already.
     """
 
-    def __init__(self, path: Path, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
-        self._path, self._keep_seconds, self._clock = path, keep_seconds, clock
+    def __init__(self, path: Path, clock: Callable[[], float] = time.time) -> None:
+        self._path, self._clock = path, clock
         with self._connected() as db:
             path.chmod(0o600)  # what a scan is called may say whose it is
             version = db.execute("pragma user_version").fetchone()[0]
@@ -57,27 +63,28 @@ class JobStore:
                 raise LunaError(f"{path}: jobs of version {version}; expected {VERSION}: name another folder")
 
     def add(self, job_id: str, name: str, scan: str, options: Options) -> Job:
-        """Put a job at the end of the queue. scan: the name of its file."""
+        """Put a job at the end of the queue. scan: the name of its file. What fails has not been added."""
         values = (job_id, name, scan, options.model_dump_json(), "queued", self._clock())
         with self._connected() as db:
-            row = db.execute(
-                "insert into jobs (id, name, scan, options, state, created) values (?, ?, ?, ?, ?, ?) "
-                "returning *",
-                values,
-            ).fetchone()
-            return self._job(db, row)
+            db.execute("begin immediate")
+            db.execute(
+                "insert into jobs (id, name, scan, options, state, created) values (?, ?, ?, ?, ?, ?)", values
+            )
+            job = _job(db.execute(f"{_JOBS} where id = ?", (job_id,)).fetchone())
+            db.execute("commit")
+            return job
 
     def get(self, job_id: str) -> Job | None:
         """The job, if there is one of this id."""
         with self._connected() as db:
-            row = db.execute("select * from jobs where id = ?", (job_id,)).fetchone()
-            return None if row is None else self._job(db, row)
+            row = db.execute(f"{_JOBS} where id = ?", (job_id,)).fetchone()
+            return None if row is None else _job(row)
 
     def recent(self, limit: int) -> list[Job]:
         """The youngest first."""
         with self._connected() as db:
-            rows = db.execute("select * from jobs order by number desc limit ?", (limit,)).fetchall()
-            return [self._job(db, row) for row in rows]
+            rows = db.execute(f"{_JOBS} order by number desc limit ?", (limit,)).fetchall()
+            return [_job(row) for row in rows]
 
     def claim(self) -> Claim | None:
         """Begin the job that has waited longest; None if none waits."""
@@ -104,15 +111,15 @@ class JobStore:
             claim, "state = ?, ended = ?, outcome = ?", state, self._clock(), outcome.model_dump_json()
         )
 
-    def interrupted(self, claim: Claim, reason: str) -> bool:
-        """The process of an attempt has ended in its midst: the job waits again, first, or has failed.
+    def interrupted(self, claim: Claim, reason: str) -> State | None:
+        """An attempt has ended without an outcome: the job waits again, before all others, or has failed.
 
-        True: it waits again.
+        Returns its state; None if the attempt is over by now.
         """
         if claim.attempt < MAX_ATTEMPTS:
-            return self._change(claim, "state = 'queued'")
-        self.end(claim, Outcome(error=f"{reason}; it was tried {claim.attempt} times"))
-        return False
+            return "queued" if self._change(claim, "state = 'queued'") else None
+        is_ended = self.end(claim, Outcome(error=f"{reason}; it was tried {claim.attempt} times"))
+        return "failed" if is_ended else None
 
     def give_back(self, claim: Claim) -> None:
         """The server stops in good order: the job waits again as if it had not been begun."""
@@ -134,18 +141,19 @@ class JobStore:
         with self._connected() as db:
             return db.execute("delete from jobs where id = ?", (job_id,)).rowcount > 0
 
-    def expired(self) -> list[str]:
-        """Ids of jobs that ended so long ago that they are to be removed."""
+    def ended_by(self, seconds: float) -> list[str]:
+        """Ids of the jobs that ended at this time or earlier, in seconds since 1970."""
         with self._connected() as db:
-            oldest = self._clock() - self._keep_seconds
-            rows = db.execute("select id from jobs where ended <= ?", (oldest,)).fetchall()
+            rows = db.execute("select id from jobs where ended <= ?", (seconds,)).fetchall()
             return [row["id"] for row in rows]
 
     def ids(self, *states: State) -> set[str]:
         """Of the jobs in these states; of all if none is named."""
+        wanted = states or STATES
+        marks = ", ".join("?" * len(wanted))
         with self._connected() as db:
-            rows = db.execute("select id, state from jobs").fetchall()
-        return {row["id"] for row in rows if row["state"] in (states or STATES)}
+            rows = db.execute(f"select id from jobs where state in ({marks})", wanted).fetchall()
+            return {row["id"] for row in rows}
 
     def counts(self) -> dict[State, int]:
         """How many jobs there are in each state."""
@@ -170,24 +178,6 @@ class JobStore:
             )
             return changed.rowcount > 0
 
-    def _job(self, db: sqlite3.Connection, row: sqlite3.Row) -> Job:
-        outcome = Outcome.model_validate_json(row["outcome"])
-        before = "select count(*) from jobs where state = 'queued' and number <= ?"
-        is_queued = row["state"] == "queued"
-        return Job(
-            id=row["id"],
-            name=row["name"],
-            state=row["state"],
-            position=db.execute(before, (row["number"],)).fetchone()[0] if is_queued else None,
-            attempts=row["attempts"],
-            stages=tuple(Stage(**stage) for stage in json.loads(row["stages"])),
-            created=_utc(row["created"]),
-            started=None if row["started"] is None else _utc(row["started"]),
-            ended=None if row["ended"] is None else _utc(row["ended"]),
-            expires=None if row["ended"] is None else _utc(row["ended"] + self._keep_seconds),
-            **dict(outcome),
-        )
-
     @contextmanager
     def _connected(self) -> Iterator[sqlite3.Connection]:
         """A connection in which each statement is a transaction. Raises LunaError where it cannot be used.
@@ -209,6 +199,22 @@ class JobStore:
             ) from error
         finally:
             db.close()
+
+
+def _job(row: sqlite3.Row) -> Job:
+    """As clients see it. row: of `_JOBS`."""
+    return Job(
+        id=row["id"],
+        name=row["name"],
+        state=row["state"],
+        position=row["position"],
+        attempts=row["attempts"],
+        stages=tuple(Stage(**stage) for stage in json.loads(row["stages"])),
+        created=_utc(row["created"]),
+        started=None if row["started"] is None else _utc(row["started"]),
+        ended=None if row["ended"] is None else _utc(row["ended"]),
+        **dict(Outcome.model_validate_json(row["outcome"])),
+    )
 
 
 def _utc(seconds: Any) -> datetime:

@@ -11,45 +11,39 @@ from types import TracebackType
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.formats import HEAD_BYTES, suffix_of
 from p2ch_luna.serve.jobs import MAX_NAME, Job, Options
+from p2ch_luna.serve.refused import Refused
 from p2ch_luna.serve.storage import Storage
 
+CHECK_BYTES = 16 << 20  # of an upload, after which the room on the disk is looked at again
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 Enqueue = Callable[[str, str, str, Options], Job]  # a job's id, name, scan and options
-
-
-class Refused(LunaError):  # noqa: N818
-    """What a client asks for is not done. status: of HTTP.    retry_after_s: when it may be done."""
-
-    def __init__(self, status: int, reason: str, retry_after_s: int | None = None) -> None:
-        super().__init__(reason)
-        self.status, self.retry_after_s = status, retry_after_s
-
-    @classmethod
-    def too_large(cls, limit: int) -> Refused:
-        """An upload of more than `limit` bytes."""
-        return cls(413, f"the upload is too large; expected at most {limit} bytes ({limit / 1e9:.3g} GB)")
-
-    @classmethod
-    def no_room(cls) -> Refused:
-        """The disk of the server is full, or nearly so."""
-        return cls(507, "the server has too little room on its disk; delete jobs, or try again later")
 
 
 class Upload:
     """One scan that is being uploaded; a context manager, which removes what has not been committed.
 
-    enqueue: puts the job of a whole upload into the queue.
+    enqueue: puts the job of a whole upload into the queue.    declared_bytes: its size, where that is told.
     """
 
-    def __init__(self, job_id: str, storage: Storage, max_bytes: int, enqueue: Enqueue) -> None:
-        self._job_id, self._storage, self._max_bytes, self._enqueue = job_id, storage, max_bytes, enqueue
+    def __init__(
+        self, job_id: str, storage: Storage, max_bytes: int, enqueue: Enqueue, declared_bytes: int = 0
+    ) -> None:
+        self.job_id = job_id
+        self._storage, self._max_bytes, self._enqueue = storage, max_bytes, enqueue
+        self._declared_bytes = declared_bytes
         self._head = b""
-        self._size = 0
+        self._size = self._unchecked = 0
         self._is_queued = False
-        with _disk_full_refused():  # unbuffered: else the last bytes meet the full disk at some later time
-            self._file = storage.new_upload(job_id).open("xb", buffering=0)
+
+    @property
+    def to_come(self) -> int:
+        """Bytes that were declared and are not there yet."""
+        return max(self._declared_bytes - self._size, 0)
 
     def __enter__(self) -> Upload:
+        """Raises Refused: 507 the disk is full."""
+        with _disk_full_refused():  # unbuffered: else the last bytes meet the full disk at some later time
+            self._file = self._storage.new_upload(self.job_id).open("xb", buffering=0)
         return self
 
     def __exit__(
@@ -57,10 +51,10 @@ class Upload:
     ) -> None:
         self._file.close()
         if not self._is_queued:
-            self._storage.remove(self._job_id)
+            self._storage.remove(self.job_id)
 
     def write(self, chunk: bytes) -> None:
-        """Add to it. Raises Refused: 413 too large, 400 no scan, 507 the disk is full."""
+        """Add to it. Raises Refused: 413 too large, 400 no scan, 507 too little room is left."""
         self._size += len(chunk)
         if self._size > self._max_bytes:
             raise Refused.too_large(self._max_bytes)
@@ -72,6 +66,7 @@ class Upload:
         with _disk_full_refused():
             while rest:
                 rest = rest[self._file.write(rest) :]
+        self._check_room(len(chunk))
 
     def commit(self, name: str, options: Options) -> Job:
         """All of it is there: queue its job. name: what the client calls the scan; it is shown, no more.
@@ -81,10 +76,18 @@ class Upload:
         suffix = self._suffix()
         with _disk_full_refused():
             os.fsync(self._file.fileno())
-            scan = self._storage.adopt(self._job_id, suffix)
-        job = self._enqueue(self._job_id, tidy(name), scan, options)
+            scan = self._storage.adopt(self.job_id, suffix)
+        job = self._enqueue(self.job_id, tidy(name), scan, options)
         self._is_queued = True
         return job
+
+    def _check_room(self, written: int) -> None:
+        """What was free when it began may have gone to others, and to more of it than was declared."""
+        self._unchecked += written
+        if self._unchecked >= CHECK_BYTES:
+            self._unchecked = 0
+            if not self._storage.has_room():
+                raise Refused.no_room()
 
     def _suffix(self) -> str:
         try:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import gzip
+from collections.abc import AsyncIterator
 
 import httpx
 import pytest
 
+from p2ch_luna.serve.app import create_app
 from p2ch_luna.serve.jobs import MAX_NAME, Job, Options, Stage
 from p2ch_luna.serve.service import Service
-from support.served import BINARY, SCAN, client_of, done, queued, send, service_in
+from support.served import (
+    BINARY,
+    LOCAL,
+    SCAN,
+    answer_to,
+    client_of,
+    done,
+    files_of,
+    queued,
+    send,
+    service_in,
+    serving,
+)
 
 NO_JOB = "0" * 32
 
@@ -140,11 +156,15 @@ def test_a_result_is_whole_though_a_part_is_asked_for(client: httpx.Client, serv
     assert (answer.status_code, answer.text) == (200, "{}")
 
 
-@pytest.mark.parametrize(
-    "name", ["no.json", "..%2fscan.nrrd", "../../../jobs.sqlite", "%2e%2e%2fjobs.sqlite", "%2fetc%2fpasswd"]
-)
-def test_only_results_are_handed_out(client: httpx.Client, service: Service, name: str) -> None:
-    assert client.get(f"/api/jobs/{done(service).id}/results/{name}").status_code == 404
+def test_only_results_are_handed_out(service: Service) -> None:
+    job = done(service)
+    (service.storage.results_folder(job.id) / "no.json").touch()
+    out = ["../results/report.json", "../../../jobs.sqlite", "%2e%2e%2f%2e%2e%2f%2e%2e%2fjobs.sqlite"]
+    names = ["no.json", "", ".", "..", "%2e%2e", *out, "%2fetc%2fpasswd", "report.json%00", "report.json/"]
+    with serving(service) as url:
+        answers = {name: answer_to(url, f"/api/jobs/{job.id}/results/{name}")[9:12] for name in names}
+        assert answer_to(url, f"/api/jobs/{job.id}/results/report.json")[9:12] == b"200"
+    assert {name for name, status in answers.items() if status != b"404"} == set()
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "a\0b", "..\\..", "%2e%2e/"])
@@ -165,4 +185,31 @@ def test_a_scan_that_grows_too_large_leaves_nothing(tmp_path_factory: pytest.Tem
     pieces = (SCAN[i : i + 50] for i in range(0, len(SCAN), 50))
     with client_of(service) as client:
         assert client.post("/api/scans", content=pieces, headers=BINARY).status_code == 413
-    assert [path for path in (service.storage.folder / "uploads").rglob("*") if path.is_file()] == []
+    assert files_of(service) == []
+
+
+def test_an_upload_that_is_cancelled_leaves_nothing(tmp_path_factory: pytest.TempPathFactory) -> None:
+    service = service_in(tmp_path_factory.mktemp("cancelled"))
+
+    async def cancelled() -> list[str]:
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(create_app(service)), base_url=LOCAL
+        ) as client:
+            upload = asyncio.create_task(client.post("/api/scans", content=endless(), headers=BINARY))
+            while not files_of(service):
+                await asyncio.sleep(0.01)
+            upload.cancel()
+            await asyncio.wait([upload])
+            return files_of(service)
+
+    gc.disable()  # it would clean up, at some time
+    try:
+        assert asyncio.run(cancelled()) == []
+    finally:
+        gc.enable()
+
+
+async def endless() -> AsyncIterator[bytes]:
+    while True:
+        yield SCAN
+        await asyncio.sleep(0.01)

@@ -56,6 +56,18 @@ def test_a_queue_that_cannot_be_read_is_told_without_its_place(
     assert "the queue of jobs: locked" in caplog.text
 
 
+@pytest.mark.parametrize("path", ["/", "/health", "/static/style.css", "/docs"])
+def test_those_who_look_whether_it_is_there_need_no_body(client: httpx.Client, path: str) -> None:
+    assert client.head(path).status_code == 200
+
+
+def test_what_a_client_calls_its_fields_stays_one_short_line(client: httpx.Client) -> None:
+    fields = {f"odd\n\x1b{i} " + "long" * 100: 1 for i in range(20)}
+    error = client.post("/api/session", json={"token": "x", **fields}).json()["error"]
+    assert error.startswith("body.odd 0 long")
+    assert (error.isprintable(), len(error) < 1000) == (True, True)
+
+
 def operations(service: Service) -> dict[str, dict[str, object]]:
     return {
         f"{method.upper()} {path}": operation

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 from starlette.types import Message
 
-from p2ch_luna.serve.bodies import Bodies, has_body
+from p2ch_luna.serve.bodies import Bodies, Limits, has_body
 
 
 async def refuse(_request: Request) -> PlainTextResponse:
@@ -24,12 +25,14 @@ async def read(request: Request) -> PlainTextResponse:
 
 
 class Connection:
-    """A client that sends some pieces and then nothing; keeps what it is answered."""
+    """A client that sends some pieces and then nothing; keeps what it is answered. pause_s: before each."""
 
-    def __init__(self, *pieces: bytes, is_whole: bool = False) -> None:
-        self.pieces, self.is_whole, self.answer = list(pieces), is_whole, list[Message]()
+    def __init__(self, *pieces: bytes, is_whole: bool = False, pause_s: float = 0.0) -> None:
+        self.pieces, self.is_whole, self.pause_s = list(pieces), is_whole, pause_s
+        self.answer = list[Message]()
 
     async def receive(self) -> Message:
+        await asyncio.sleep(self.pause_s)
         if not self.pieces:
             await asyncio.Event().wait()
         piece = self.pieces.pop(0)
@@ -39,13 +42,16 @@ class Connection:
     async def send(self, message: Message) -> None:
         self.answer.append(message)
 
-    def post(self, path: str) -> dict[bytes, bytes]:
+    def post(
+        self, path: str, bytes_per_s: float = 1e9, is_stopping: Callable[[], bool] = lambda: False
+    ) -> dict[bytes, bytes]:
         """Ask the application; the headers of its answer."""
         app = Starlette(
             routes=[Route("/refuse", refuse, methods=["POST"]), Route("/read", read, methods=["POST"])]
         )
         scope = scope_of(path, (b"content-length", b"99"))
-        asyncio.run(Bodies(app, patience_s=0.05, linger_s=0.05)(scope, self.receive, self.send))
+        limits = Limits(silence_s=0.2, bytes_per_s=bytes_per_s, linger_s=0.05)
+        asyncio.run(Bodies(app, is_stopping, limits)(scope, self.receive, self.send))
         return dict(self.answer[0]["headers"])
 
 
@@ -57,6 +63,39 @@ def test_a_body_that_stops_is_given_up() -> None:
     connection = Connection(b"some")
     connection.post("/read")
     assert connection.answer[0]["status"] == 408
+
+
+def test_a_body_that_trickles_is_given_up() -> None:
+    connection = Connection(*[b"x"] * 30, is_whole=True, pause_s=0.02)
+    connection.post("/read")
+    assert connection.answer[0]["status"] == 408
+    assert len(connection.pieces) > 10
+
+
+def test_a_body_may_take_longer_the_more_of_it_comes() -> None:
+    connection = Connection(*[b"x"] * 30, is_whole=True, pause_s=0.02)
+    connection.post("/read", bytes_per_s=20)
+    assert connection.answer[0]["status"] == 400  # read to its end
+
+
+def test_the_time_that_the_server_takes_is_not_the_clients() -> None:
+    async def slow(request: Request) -> PlainTextResponse:
+        async for _ in request.stream():
+            await asyncio.sleep(0.05)
+        return PlainTextResponse("")
+
+    connection = Connection(*[b"x"] * 10, is_whole=True)
+    app = Starlette(routes=[Route("/slow", slow, methods=["POST"])])
+    bodies = Bodies(app, lambda: False, Limits(silence_s=0.2, bytes_per_s=1e9))
+    asyncio.run(bodies(scope_of("/slow", (b"content-length", b"99")), connection.receive, connection.send))
+    assert connection.answer[0]["status"] == 200
+
+
+def test_a_body_that_stops_when_the_server_ends_hears_so() -> None:
+    looks = iter([False, False])
+    connection = Connection(b"some")
+    headers = connection.post("/read", is_stopping=lambda: next(looks, True))
+    assert (connection.answer[0]["status"], headers[b"retry-after"]) == (503, b"10")
 
 
 def test_a_body_that_comes_is_read() -> None:

@@ -6,15 +6,13 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from p2ch_luna.serve.service import Service, Settings
 from support.fake_workers import ATTEMPTS, begin, is_alive, read
-from support.job_bench import Bench, wait_until
+from support.job_bench import RESULTS, Bench, started, wait_until
 
 SERVER = """
 import sys
@@ -44,16 +42,6 @@ def kill_in_the_midst(bench: Bench, attempt: str) -> None:
             server.kill()
 
 
-@contextmanager
-def serving(bench: Bench) -> Iterator[Service]:
-    service = Service(Settings(bench.folder), begin)
-    service.start()
-    try:
-        yield service
-    finally:
-        service.stop()
-
-
 def test_the_worker_of_a_killed_server_is_gone_within_a_second(bench: Bench) -> None:
     bench.add("sleep")
     kill_in_the_midst(bench, "sleep 1")
@@ -65,11 +53,11 @@ def test_the_worker_of_a_killed_server_is_gone_within_a_second(bench: Bench) -> 
 def test_after_a_crash_the_next_server_does_the_job_before_others(bench: Bench) -> None:
     job_id, other = bench.add("sleep-once"), bench.add("a")
     kill_in_the_midst(bench, "sleep-once 1")
-    with serving(bench):
+    with started(Service(Settings(bench.folder), begin)):
         assert bench.ended(other).state == "done"
     job = bench.job(job_id)
     assert (job.state, job.attempts) == ("done", 2)
-    assert bench.files(job_id) == ["results/half"]
+    assert bench.files(job_id) == RESULTS
     assert read(bench.folder, ATTEMPTS) == ["sleep-once 1", "sleep-once 2", "a 1"]
 
 
@@ -77,7 +65,7 @@ def test_after_the_second_crash_the_job_has_failed_and_the_next_is_done(bench: B
     job_id, other = bench.add("sleep"), bench.add("a")
     kill_in_the_midst(bench, "sleep 1")
     kill_in_the_midst(bench, "sleep 2")
-    with serving(bench):
+    with started(Service(Settings(bench.folder), begin)):
         assert bench.ended(other).state == "done"
     assert bench.job(job_id).error == "the server ended in the midst of it; it was tried 2 times"
     assert bench.files(job_id) == []
@@ -85,7 +73,7 @@ def test_after_the_second_crash_the_job_has_failed_and_the_next_is_done(bench: B
 
 def test_a_job_that_is_deleted_while_it_runs_leaves_nothing(bench: Bench) -> None:
     job_id = bench.add("sleep")
-    with serving(bench) as service:
+    with started(Service(Settings(bench.folder), begin)) as service:
         wait_until(lambda: read(bench.folder, ATTEMPTS) == ["sleep 1"])
         assert service.delete(job_id)
         assert service.job(job_id) is None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sqlite3
+from collections import deque
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from p2ch_luna.processes import Crew
 from p2ch_luna.serve import dispatcher as module
+from p2ch_luna.serve.jobs import Claim
 from support.fake_workers import (
     ATTEMPTS,
     NETWORKS,
@@ -19,7 +23,7 @@ from support.fake_workers import (
     is_alive,
     read,
 )
-from support.job_bench import Bench, wait_until
+from support.job_bench import RESULTS, Bench, wait_until
 
 
 @pytest.fixture
@@ -48,7 +52,7 @@ def test_the_scan_goes_and_the_results_stay(bench: Bench) -> None:
     job_id = bench.add("a")
     with bench.working():
         bench.ended(job_id)
-    assert bench.files(job_id) == ["results/half"]
+    assert bench.files(job_id) == RESULTS
 
 
 def test_of_a_job_that_failed_nothing_stays_and_the_next_is_done(bench: Bench) -> None:
@@ -85,6 +89,59 @@ def test_a_worker_that_was_asked_to_end_costs_the_job_no_attempt(bench: Bench) -
     assert len(bench.pids) == 2
 
 
+def test_a_job_that_a_full_disk_hindered_is_tried_once_more_after_a_pause(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROOM_SECONDS", 1.0)
+    job_id = bench.add("full-once")
+    with bench.working() as dispatcher:
+        wait_until(lambda: dispatcher.state == "failing")
+        assert dispatcher.reason == "the disk is full"
+        assert (bench.job(job_id).state, bench.files(job_id)) == ("queued", ["scan.mha"])
+        job = bench.ended(job_id)
+    assert (job.state, job.attempts, len(bench.pids)) == ("done", 2, 1)
+
+
+def test_a_job_that_a_full_disk_hinders_again_fails_and_the_next_is_done(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(module, "ROOM_SECONDS", 0.1)
+    bad, good = bench.add("full of Mrs Example"), bench.add("a")
+    with bench.working():
+        assert bench.ended(good).state == "done"
+    assert bench.job(bad).error == "full of Mrs Example: no space left; it was tried 2 times"
+    assert bench.files(bad) == []
+    assert "Example" not in caplog.text
+
+
+def test_each_end_is_told_once_with_its_seconds(bench: Bench) -> None:
+    last = [bench.add(name) for name in ("fail", "kill-once", "brief", "kill")][-1]
+    with bench.working() as dispatcher:
+        bench.ended(last)
+        wait_until(lambda: dispatcher.state == "ready")
+    assert [state for state, _ in bench.ends] == ["failed", "done", "done", "failed"]
+    assert 0.5 <= bench.ends[2][1] < module.START_SECONDS
+
+
+def test_a_job_that_no_process_could_be_handed_has_not_been_tried(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.1)
+    hand_out, failures = Crew.hand_out, [OSError("no process")] * 3
+
+    def fail_at_first(crew: Crew[object, object], tasks: deque[object]) -> None:
+        if isinstance(tasks[0], Claim) and failures:
+            raise failures.pop()
+        hand_out(crew, tasks)
+
+    monkeypatch.setattr(Crew, "hand_out", fail_at_first)
+    job_id = bench.add("a")
+    with bench.working():
+        job = bench.ended(job_id)
+    assert (job.state, job.attempts, failures) == ("done", 1, [])
+
+
 def test_a_job_that_takes_too_long_fails_and_the_next_is_done(bench: Bench) -> None:
     slow, good = bench.add("sleep"), bench.add("a")
     with bench.working(job_seconds=0.5):
@@ -94,7 +151,10 @@ def test_a_job_that_takes_too_long_fails_and_the_next_is_done(bench: Bench) -> N
     assert bench.files(slow) == []
 
 
-def test_a_job_that_is_cancelled_ends_at_once_and_the_next_is_done(bench: Bench) -> None:
+def test_a_job_that_is_cancelled_ends_at_once_and_the_next_is_done(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     slow = bench.add("sleep")
     with bench.working() as dispatcher:
         wait_until(lambda: read(bench.folder, ATTEMPTS) == ["sleep 1"])
@@ -105,6 +165,11 @@ def test_a_job_that_is_cancelled_ends_at_once_and_the_next_is_done(bench: Bench)
         assert bench.files(slow) == []
         assert bench.ended(good).state == "done"
     assert bench.store.ids() == {good}
+    assert [state for state, _ in bench.ends] == ["done"]
+    assert (f"job {slow}: cancelled", logging.INFO) in [
+        (record.getMessage(), record.levelno) for record in caplog.records
+    ]
+    assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
 def test_to_cancel_another_job_changes_nothing(bench: Bench) -> None:
@@ -171,7 +236,7 @@ def test_results_are_recorded_as_soon_as_the_queue_can_be_written(
             other.execute("rollback")
         job = bench.ended(job_id)
     assert (job.state, job.attempts) == ("done", 1)
-    assert bench.files(job_id) == ["results/half"]
+    assert bench.files(job_id) == RESULTS
 
 
 def test_a_queue_that_cannot_be_written_for_a_while_costs_no_job(

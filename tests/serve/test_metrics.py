@@ -3,13 +3,27 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2ch_luna.serve.service import Service
-from support.served import BINARY, SCAN, TOKEN, client_of, done, queued, send
+from support.served import (
+    BINARY,
+    SCAN,
+    TOKEN,
+    connected,
+    done,
+    ended,
+    head,
+    heard,
+    queued,
+    send,
+    service_in,
+    serving,
+)
 
 
 def samples(client: httpx.Client) -> dict[tuple[str, ...], float]:
@@ -29,24 +43,30 @@ def test_jobs_are_counted_by_state(client: httpx.Client, service: Service) -> No
     assert [found["luna_jobs", state] for state in ("queued", "running", "done")] == [1, 0, 1]
 
 
-def test_the_end_of_a_job_is_counted_once(client: httpx.Client, service: Service) -> None:
-    samples(client)
-    done(service)
-    samples(client)
-    found = samples(client)
-    assert (found["luna_jobs_ended_total", "done"], found["luna_job_seconds_count",]) == (1, 1)
+def test_the_end_of_a_job_is_counted(tmp_path: Path) -> None:
+    with serving(service_in(tmp_path)) as url, httpx.Client(base_url=url) as client:
+        for name in ("first", "failing", "second"):
+            job = ended(client, send(client, name=name).json()["id"])
+            client.delete(f"/api/jobs/{job.id}")
+        found = samples(client)
+    assert [found["luna_jobs_ended_total", state] for state in ("done", "failed")] == [2, 1]
+    assert found["luna_job_seconds_count",] == 3
 
 
-def test_an_end_is_still_counted_when_its_job_is_deleted(client: httpx.Client, service: Service) -> None:
-    job = done(service)
-    samples(client)
-    service.delete(job.id)
-    assert samples(client)["luna_jobs_ended_total", "done"] == 1
+def test_the_seconds_of_a_job_are_counted(client: httpx.Client, service: Service) -> None:
+    assert service.on_end is not None
+    service.on_end("done", 7.5)
+    assert samples(client)["luna_job_seconds_sum",] == 7.5
 
 
-def test_an_earlier_servers_jobs_are_not_counted_again(service: Service) -> None:
-    done(service)
-    assert ("luna_jobs_ended_total", "done") not in samples(client_of(service))
+def test_the_wait_for_a_refused_client_to_read_its_answer_is_no_work(tmp_path: Path) -> None:
+    with serving(service_in(tmp_path)) as url, httpx.Client(base_url=url) as client:
+        with connected(url) as connection:
+            connection.sendall(head(10**6) + b"no scan" * 10_000)
+            heard(connection)
+        found = samples(client)
+    assert found["luna_http_requests_total", "POST", "/api/scans", "400"] == 1
+    assert found["luna_http_request_seconds_sum", "/api/scans"] < 1
 
 
 def test_uploads_are_counted_in_bytes(client: httpx.Client) -> None:
@@ -83,8 +103,7 @@ def test_odd_requests_make_few_labels(client: httpx.Client) -> None:
 
 def test_the_state_of_the_service_is_there(client: httpx.Client) -> None:
     found = samples(client)
-    assert found["luna_disk_free_bytes",] > 0
-    assert (found["luna_worker_up",], found["luna_jobs_waiting",]) == (0, 0)
+    assert (found["luna_worker_up",], found["luna_disk_free_bytes",] > 0) == (0, True)
 
 
 def test_the_log_has_one_line_a_request(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import httpx
 import pytest
 from starlette.datastructures import Headers
 
 from p2ch_luna.serve.security import COOKIE, SESSION_SECONDS, Sessions, is_loopback
 from p2ch_luna.serve.service import Service
-from support.served import BINARY, SCAN, TOKEN, done, send
+from support.served import BINARY, SCAN, TOKEN, answer_to, done, send, service_in, serving
 
 CLOSED = [
     "/api/jobs",
@@ -51,11 +53,24 @@ def test_an_upload_needs_the_token(locked: httpx.Client) -> None:
     assert send(locked).status_code == 401
 
 
-@pytest.mark.parametrize(
-    "path", ["/static/../api/jobs", "/static/%2e%2e/api/jobs", "//api/jobs", "/health/../metrics"]
-)
-def test_no_way_leads_around_the_token(locked: httpx.Client, path: str) -> None:
-    assert locked.get(path).status_code in (401, 404)
+def test_no_way_leads_around_the_token(tmp_path: Path) -> None:
+    ways = [
+        "/static/../api/jobs",
+        "/static/%2e%2e/api/jobs",
+        "//api/jobs",
+        "/health/../metrics",
+        "/API/jobs",
+        "/api/jobs?/static/",
+        "/api/jobs;/static/",
+        "/%61pi/jobs",
+        "http://127.0.0.1/api/jobs",
+    ]
+    with serving(service_in(tmp_path, token=TOKEN)) as url:
+        answers = {way: answer_to(url, way) for way in ways}
+    assert {
+        way: answer[9:12] for way, answer in answers.items() if answer[9:12] not in (b"401", b"404")
+    } == {}
+    assert [way for way, answer in answers.items() if b'"jobs"' in answer] == []
 
 
 def with_cookie(value: str) -> Headers:
@@ -72,8 +87,19 @@ def test_a_session_ends() -> None:
 
 
 def test_a_session_cannot_be_made_longer() -> None:
-    end, _, signed = Sessions(TOKEN).begin().partition(".")
-    assert not Sessions(TOKEN).is_open(with_cookie(f"{int(end) + 1}.{signed}"))
+    end, _, rest = Sessions(TOKEN).begin().partition(".")
+    assert Sessions(TOKEN).is_open(with_cookie(f"{end}.{rest}"))
+    assert not Sessions(TOKEN).is_open(with_cookie(f"{int(end) + 1}.{rest}"))
+
+
+def test_closed_sessions_are_kept_no_longer_than_they_could_be_used() -> None:
+    now = [1000.0]
+    sessions = Sessions(TOKEN, lambda: now[0])
+    for _ in range(3):
+        sessions.close(with_cookie(sessions.begin()))
+        sessions.close(with_cookie("9999999999.x.y"))
+        now[0] += SESSION_SECONDS
+    assert len(sessions._closed) == 1
 
 
 def test_another_token_ends_all_sessions() -> None:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
-import logging
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,47 +16,33 @@ import httpx
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.serve.server import check_token, listening, log_to
-from p2ch_luna.serve.service import Service
-from support.served import BINARY, SCAN, TOKEN, ended, queued, send, service_in, serving
+from p2ch_luna.serve.server import check_token, listening
+from support.served import (
+    SCAN,
+    TOKEN,
+    answer_to,
+    connected,
+    ended,
+    files_of,
+    head,
+    heard,
+    queued,
+    send,
+    service_in,
+    serving,
+    until,
+)
 
-NAME = "Doe^John"
 RUN = """
 import sys
 from pathlib import Path
 from support.served import service_in
+from p2ch_luna.serve.logs import log_to
 from p2ch_luna.serve.server import run
 if __name__ == "__main__":
+    log_to(sys.stderr)
     run(service_in(Path(sys.argv[1])), "127.0.0.1", 0, lambda url: print(url, flush=True))
 """
-
-
-@contextmanager
-def connected(url: str) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as connection:
-        yield connection
-
-
-def head(length: int | None) -> bytes:
-    """Of an upload. length: as declared; None: it comes in chunks."""
-    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
-    lines = ("POST /api/scans HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/zip", size, "", "")
-    return "\r\n".join(lines).encode()
-
-
-def until(is_so: Callable[[], bool], seconds: float = 10) -> bool:
-    end = time.monotonic() + seconds
-    while not is_so() and time.monotonic() < end:
-        time.sleep(0.02)
-    return is_so()
-
-
-def files_of(service: Service) -> list[str]:
-    """Those of uploads and jobs."""
-    folder = service.storage.folder
-    return [
-        path.name for part in ("uploads", "jobs") for path in (folder / part).rglob("*") if path.is_file()
-    ]
 
 
 def test_a_scan_comes_to_its_results(tmp_path: Path) -> None:
@@ -87,7 +69,7 @@ def test_an_upload_that_is_too_large_hears_so(tmp_path: Path, length: int | None
     with serving(service) as url, connected(url) as connection:
         chunk = piece if length else b"%x\r\n%b\r\n" % (len(piece), piece)
         connection.sendall(head(length) + chunk)
-        answer = b"".join(iter(lambda: connection.recv(65536), b""))  # until it is closed
+        answer = heard(connection)
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"connection: close" in answer
     assert list(json.loads(answer.partition(b"\r\n\r\n")[2])) == ["error"]
@@ -118,72 +100,18 @@ def test_no_way_leads_out_of_the_server(tmp_path: Path) -> None:
     ]
     with serving(service_in(tmp_path)) as url:
         for path in paths:
-            with connected(url) as connection:
-                connection.sendall(
-                    f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode()
-                )
-                answer = b"".join(iter(lambda: connection.recv(65536), b""))
-            assert answer.startswith(b"HTTP/1.1 404"), path
-
-
-def test_what_is_no_http_is_answered_without_a_word_of_the_server(tmp_path: Path) -> None:
-    with serving(service_in(tmp_path)) as url, connected(url) as connection:
-        connection.sendall(b"\x16\x03\x01 no HTTP\r\n\r\n")
-        answer = connection.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 400")
-    assert b"Traceback" not in answer
-    assert b"uvicorn" not in answer.lower()
-
-
-@pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """The log of a server; its loggers are as before afterwards."""
-    names = ("p2ch_luna.serve", "uvicorn", "asyncio")
-    before = [(logging.getLogger(name), logging.getLogger(name).handlers) for name in names]
-    stream = io.StringIO()
-    log_to(stream)
-    yield stream
-    for logger, handlers in before:
-        logger.handlers, logger.propagate = handlers, True
-        logger.setLevel(logging.NOTSET)
-
-
-def test_the_log_has_no_name_and_no_token(
-    tmp_path: Path, log: io.StringIO, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    service = service_in(tmp_path, token=TOKEN)
-    bearer = {"Authorization": f"Bearer {TOKEN}"}
-    headers = bytes(128) + b"DICM" + NAME.encode()  # a single DICOM file is refused
-
-    def fail(_limit: int) -> None:
-        raise ValueError(f"{NAME} {TOKEN}")
-
-    with serving(service) as url, httpx.Client(base_url=url, headers=bearer) as client:
-        ended(client, send(client, name=NAME).json()["id"])
-        ended(client, send(client, name=f"failing {NAME}").json()["id"])
-        send(client, headers, NAME)
-        client.get(f"/{NAME}", params={"token": TOKEN})
-        client.get(f"/api/jobs/{NAME}/results/{NAME}")
-        client.post("/api/session", json={"token": f"{TOKEN}{NAME}"})
-        client.post("/api/scans", params={"fp_per_scan": NAME}, content=SCAN, headers=BINARY)
-        with connected(url) as connection:
-            connection.sendall(head(10**6).replace(b"/api/scans", f"/api/scans?name={NAME}".encode()) + SCAN)
-        monkeypatch.setattr(service, "jobs", fail)
-        assert client.get("/api/jobs").status_code == 500
-    written = log.getvalue()
-    assert "POST /api/scans 202" in written
-    assert "unforeseen: ValueError" in written
-    assert [secret for secret in ("Doe", TOKEN, "Traceback") if secret in written] == []
+            assert answer_to(url, path).startswith(b"HTTP/1.1 404"), path
 
 
 @contextmanager
 def subprocess_of(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A server in a process of its own, and its URL."""
+    """A server in a process of its own, and its URL. It logs to its standard error."""
     env = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     script = folder / "run.py"
     script.write_text(RUN, encoding="utf-8")
     command = [sys.executable, str(script), str(folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, text=True, env=env, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout is not None
             yield process, process.stdout.readline().strip()
@@ -204,6 +132,24 @@ def test_a_signal_ends_it_and_gives_its_job_back(tmp_path: Path, number: signal.
     job = service_in(tmp_path).job(job_id)
     assert job is not None
     assert (job.state, job.attempts) == ("queued", 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("length", [None, 10**6])
+def test_an_upload_that_the_end_cuts_off_hears_so(tmp_path: Path, length: int | None) -> None:
+    piece = SCAN if length else b"%x\r\n%b\r\n" % (len(SCAN), SCAN)
+    with subprocess_of(tmp_path) as (process, url), connected(url) as connection:
+        connection.sendall(head(length) + piece)
+        assert until(lambda: any((tmp_path / "served" / "uploads").iterdir()))
+        process.send_signal(signal.SIGTERM)
+        answer = heard(connection)
+        log = process.communicate(timeout=15)[1]
+    assert answer.startswith(b"HTTP/1.1 503")
+    assert b"retry-after: 10" in answer
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["error"].startswith("the server is being ended")
+    assert list((tmp_path / "served" / "uploads").iterdir()) == []
+    assert "POST /api/scans 503" in log
+    assert "ERROR" not in log
 
 
 def test_a_server_takes_up_what_waits(tmp_path: Path) -> None:
@@ -228,9 +174,15 @@ def test_who_can_be_reached_needs_a_token(host: str) -> None:
         check_token(host, None)
 
 
-@pytest.mark.parametrize("token", ["", "short", "é" * 20, "with\nlines and so on"])
-def test_a_token_that_can_be_guessed_is_refused(token: str) -> None:
-    with pytest.raises(LunaError, match="expected 16 or more, of ASCII"):
+@pytest.mark.parametrize("token", ["", "short", "x" * 1001])
+def test_a_token_of_odd_length_is_refused(token: str) -> None:
+    with pytest.raises(LunaError, match=f"has {len(token)} characters; expected 16 to 1000"):
+        check_token("127.0.0.1", token)
+
+
+@pytest.mark.parametrize("token", ["é" * 20, "with\nlines and so on"])
+def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
+    with pytest.raises(LunaError, match="no header can carry; expected printable ASCII"):
         check_token("127.0.0.1", token)
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Barrier, Thread
 
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.serve import service as service_module
-from p2ch_luna.serve.jobs import Claim, Job, Options, Outcome, ResultFile
-from p2ch_luna.serve.service import Refused, Service, Settings
+from p2ch_luna.serve.jobs import Job, Options
+from p2ch_luna.serve.refused import Refused
+from p2ch_luna.serve.service import Service, Settings
+from p2ch_luna.serve.storage import SPARE_BYTES
 from support.fake_workers import begin
-
-NIFTI = b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(1000)
-FILE = ResultFile(name="report.json", bytes=2, media_type="application/json")
-DONE = Outcome(is_searched=True, n_findings=0, results=(FILE,))
+from support.job_bench import NIFTI, claim, files_of, finished, started, uploaded, wait_until
 
 
 @pytest.fixture
@@ -24,57 +21,21 @@ def service(tmp_path: Path) -> Service:
     return Service(Settings(tmp_path / "served", max_waiting=2, max_upload_bytes=5000), begin)
 
 
-@pytest.fixture
-def stopping() -> Iterator[list[Service]]:
-    """Services that are stopped in the end."""
-    services: list[Service] = []
-    yield services
-    for each in services:
-        each.stop()
-
-
-def upload(service: Service, name: str = "a scan") -> Job:
-    with service.admit(len(NIFTI)) as taken:
-        taken.write(NIFTI)
-        return taken.commit(name, Options())
-
-
-def claim(service: Service) -> Claim:
-    claimed = service.store.claim()
-    assert claimed is not None
-    return claimed
-
-
-def finish(service: Service, outcome: Outcome = DONE) -> str:
-    """The first job that waits, done."""
-    claimed = claim(service)
-    folder = service.storage.results_folder(claimed.job_id)
-    folder.mkdir()
-    (folder / FILE.name).write_text("{}", encoding="utf-8")
-    service.store.end(claimed, outcome)
-    return claimed.job_id
-
-
-def files(service: Service) -> list[str]:
-    """What there is of uploads and jobs."""
-    return [path.name for name in ("uploads", "jobs") for path in (service.storage.folder / name).iterdir()]
-
-
 def test_an_upload_becomes_a_job_that_waits(service: Service) -> None:
-    job = upload(service)
+    job = uploaded(service)
     assert service.job(job.id) == job
     assert (job.state, job.name) == ("queued", "a scan")
-    assert service.storage.scan_path(claim(service)).read_bytes() == NIFTI
+    assert service.storage.scan_path(claim(service.store)).read_bytes() == NIFTI
 
 
 def test_the_youngest_jobs_come_first(service: Service) -> None:
-    ids = [upload(service).id, upload(service).id]
+    ids = [uploaded(service).id, uploaded(service).id]
     assert [job.id for job in service.jobs(10)] == ids[::-1]
 
 
 def test_a_full_queue_refuses_and_says_when_to_come_back(service: Service) -> None:
-    upload(service)
-    upload(service)
+    uploaded(service)
+    uploaded(service)
     with pytest.raises(Refused, match="2 jobs wait already") as refused, service.admit(None):
         pass
     assert (refused.value.status, refused.value.retry_after_s) == (429, 120)
@@ -96,10 +57,10 @@ def test_a_committed_upload_takes_one_place_not_two(service: Service) -> None:
 
 
 def test_a_claimed_job_frees_its_place(service: Service) -> None:
-    upload(service)
-    upload(service)
-    claim(service)
-    assert upload(service).position == 2
+    uploaded(service)
+    uploaded(service)
+    claim(service.store)
+    assert uploaded(service).position == 2
 
 
 def test_of_many_at_once_as_many_as_there_are_places_are_admitted(service: Service) -> None:
@@ -108,7 +69,7 @@ def test_of_many_at_once_as_many_as_there_are_places_are_admitted(service: Servi
     def try_it() -> None:
         together.wait()
         try:
-            admitted.append(upload(service))
+            admitted.append(uploaded(service))
         except Refused as error:
             refused.append(error.status)
 
@@ -129,12 +90,25 @@ def test_what_is_declared_too_large_is_refused_at_once(service: Service) -> None
 def test_a_scan_that_does_not_fit_on_the_disk_is_refused_at_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service.storage, "free_bytes", lambda: service_module.SPARE_BYTES + 10)
+    monkeypatch.setattr(service.storage, "free_bytes", lambda: SPARE_BYTES + 10)
     with pytest.raises(Refused) as refused, service.admit(11):
         pass
     assert refused.value.status == 507
     with service.admit(10):
         pass
+
+
+def test_uploads_at_once_fit_on_the_disk_together(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    free = [SPARE_BYTES + 3000]
+    monkeypatch.setattr(service.storage, "free_bytes", lambda: free[0])
+    with service.admit(2000) as first:
+        with pytest.raises(Refused) as refused, service.admit(1001):
+            pass
+        first.write(NIFTI)
+        free[0] -= len(NIFTI)
+        with service.admit(1000):
+            pass
+    assert refused.value.status == 507
 
 
 def test_a_refused_upload_leaves_nothing_and_frees_its_place(service: Service) -> None:
@@ -143,7 +117,7 @@ def test_a_refused_upload_leaves_nothing_and_frees_its_place(service: Service) -
             taken.write(b"hello")
             with pytest.raises(Refused, match="no scan"):
                 taken.commit("a scan", Options())
-    assert files(service) == []
+    assert files_of(service) == []
 
 
 def test_an_upload_that_cannot_be_queued_leaves_nothing(
@@ -154,27 +128,27 @@ def test_an_upload_that_cannot_be_queued_leaves_nothing(
 
     monkeypatch.setattr(service.store, "add", add)
     with pytest.raises(LunaError, match="disk is full"):
-        upload(service)
-    assert files(service) == []
+        uploaded(service)
+    assert files_of(service) == []
 
 
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
 def test_a_deleted_job_leaves_nothing(service: Service, state: str) -> None:
-    job = upload(service)
+    job = uploaded(service)
     if state == "running":
-        claim(service)
+        claim(service.store)
     elif state == "done":
-        finish(service)
+        finished(service)
     assert service.delete(job.id)
     assert not service.delete(job.id)
     assert service.job(job.id) is None
-    assert files(service) == []
+    assert files_of(service) == []
 
 
 def test_a_running_job_is_cancelled_before_its_files_go(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = upload(service)
+    job = uploaded(service)
     seen = []
 
     def cancel(job_id: str) -> None:
@@ -188,22 +162,22 @@ def test_a_running_job_is_cancelled_before_its_files_go(
 def test_an_upload_is_not_deleted_before_it_is_a_job(service: Service) -> None:
     with service.admit(None) as taken:
         taken.write(NIFTI)
-        assert not service.delete(files(service)[0])
+        assert not service.delete(files_of(service)[0])
         job = taken.commit("a scan", Options())
     assert service.delete(job.id)
 
 
 def test_a_result_is_found_by_its_name(service: Service) -> None:
-    upload(service)
-    found = service.result(finish(service), "report.json")
+    uploaded(service)
+    found = service.result(finished(service), "report.json")
     assert found is not None
-    assert (found[0].read_text(encoding="utf-8"), found[1]) == ("{}", FILE)
+    assert (found[0].read_text(encoding="utf-8"), found[1].media_type) == ("{}", "application/json")
 
 
 @pytest.mark.parametrize("name", ["", ".", "../scan.nii", "scan.nii", "report.JSON", "/etc/passwd"])
 def test_what_is_no_result_is_not_found(service: Service, name: str) -> None:
-    upload(service)
-    assert service.result(finish(service), name) is None
+    uploaded(service)
+    assert service.result(finished(service), name) is None
 
 
 @pytest.mark.parametrize("job_id", ["", "..", "a" * 32, "' or 1=1 --"])
@@ -214,9 +188,9 @@ def test_an_id_that_is_none_is_not_found(service: Service, job_id: str) -> None:
 
 
 def test_health_tells_what_waits_and_runs(service: Service) -> None:
-    upload(service)
-    upload(service)
-    claim(service)
+    uploaded(service)
+    uploaded(service)
+    claim(service.store)
     health = service.health()
     assert (health.status, health.worker, health.queued, health.running) == ("ok", "starting", 1, 1)
 
@@ -231,43 +205,38 @@ def test_the_token_is_not_shown() -> None:
     assert "secret" not in repr(Settings(Path("served"), token="secret"))
 
 
-def test_a_result_expires_with_its_job(tmp_path: Path) -> None:
-    service = Service(Settings(tmp_path / "served", keep_seconds=0), begin)
-    upload(service)
-    waiting = upload(service)
-    finish(service)
-    service.expire()
-    assert [job.id for job in service.jobs(10)] == files(service) == [waiting.id]
+def test_who_counts_jobs_is_told_of_each_end(service: Service) -> None:
+    ends: list[str] = []
+    service.on_end = lambda state, _: ends.append(state)
+    uploaded(service, "fail")
+    with started(service):
+        uploaded(service)
+        wait_until(lambda: len(ends) == 2)
+    assert ends == ["failed", "done"]
 
 
-def test_a_start_takes_up_what_a_killed_server_left(service: Service, stopping: list[Service]) -> None:
-    running = upload(service)
-    claim(service)
+def test_a_start_takes_up_what_a_killed_server_left(service: Service) -> None:
+    running = uploaded(service)
+    claim(service.store)
     stray = service.storage.job_folder("e" * 32)
     stray.mkdir()
     service.storage.new_upload("f" * 32).touch()
-    next_one = Service(service.settings, begin)
-    stopping.append(next_one)
-    next_one.start()
-    assert files(next_one) == [running.id]
-    job = next_one.job(running.id)
+    with started(Service(service.settings, begin)) as next_one:
+        assert files_of(next_one) == [running.id]
+        job = next_one.job(running.id)
     assert job is not None
     assert (job.attempts, job.state) in [(1, "queued"), (2, "running"), (2, "done")]
 
 
-def test_a_second_server_on_a_folder_is_refused(service: Service, stopping: list[Service]) -> None:
-    stopping.append(service)
-    service.start()
-    with pytest.raises(LunaError, match="another server uses it"):
+def test_a_second_server_on_a_folder_is_refused(service: Service) -> None:
+    with started(service), pytest.raises(LunaError, match="another server uses it"):
         Service(service.settings, begin).start()
-    service.stop()
-    again = Service(service.settings, begin)
-    stopping.append(again)
-    again.start()
+    with started(Service(service.settings, begin)):
+        pass
 
 
 def test_a_failed_job_keeps_neither_scan_nor_half_results_over_a_crash(service: Service) -> None:
-    upload(service)
-    job_id = finish(service, Outcome(error="no CT"))
+    uploaded(service)
+    job_id = finished(service, error="no CT")
     service._take_up()
     assert list(service.storage.job_folder(job_id).iterdir()) == []

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import httpx
+import pytest
 
+from p2ch_luna.serve.security import COOKIE
 from support.served import TOKEN
 
 
@@ -25,10 +27,27 @@ def test_scripts_cannot_read_the_session(locked: httpx.Client) -> None:
     assert TOKEN not in cookie
 
 
+@pytest.mark.parametrize(("origin", "is_secure"), [("https://127.0.0.1", True), ("http://127.0.0.1", False)])
+def test_a_session_begun_by_https_stays_there(locked: httpx.Client, origin: str, is_secure: bool) -> None:
+    answer = locked.post("/api/session", json={"token": TOKEN}, headers={"Origin": origin})
+    assert ("; secure" in answer.headers["set-cookie"].lower()) is is_secure
+
+
 def test_a_closed_session_opens_nothing(locked: httpx.Client) -> None:
     locked.post("/api/session", json={"token": TOKEN})
     locked.delete("/api/session")
     assert locked.get("/api/jobs").status_code == 401
+
+
+def test_a_copy_of_a_closed_session_opens_nothing(locked: httpx.Client) -> None:
+    first, second = (locked.post("/api/session", json={"token": TOKEN}).cookies[COOKIE] for _ in range(2))
+    locked.cookies.clear()
+    locked.delete("/api/session", headers={"Cookie": f"{COOKIE}={first}"})
+    status = {
+        locked.get("/api/jobs", headers={"Cookie": f"{COOKIE}={cookie}"}).status_code: cookie
+        for cookie in (first, second)
+    }
+    assert status == {401: first, 200: second}
 
 
 def test_a_wrong_token_opens_no_session(locked: httpx.Client) -> None:

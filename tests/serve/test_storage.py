@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.jobs import Claim, Options
-from p2ch_luna.serve.storage import Storage
+from p2ch_luna.serve.storage import SPARE_BYTES, Storage
 
 ID, OTHER = "a" * 32, "b" * 32
 HOLD = """
@@ -48,6 +49,20 @@ def test_an_adopted_upload_is_the_scan_of_its_job(storage: Storage) -> None:
     claim = Claim(ID, 1, "../../a name", "scan.nii.gz", Options())
     assert storage.scan_path(claim).read_bytes() == b"scan"
     assert not storage.new_upload(ID).exists()
+
+
+def test_an_adopted_scan_outlives_a_loss_of_power(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced = []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(Path(f"/proc/self/fd/{handle}").readlink()))
+    scan = uploaded(storage)
+    assert synced == [scan.parent, scan.parent.parent]
+
+
+def test_room_is_what_leaves_the_jobs_that_are_there_theirs(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage, "free_bytes", lambda: SPARE_BYTES + 5)
+    assert [storage.has_room(to_come) for to_come in (0, 5, 6)] == [True, True, False]
 
 
 def test_a_dropped_scan_leaves_the_results(storage: Storage) -> None:

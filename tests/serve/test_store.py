@@ -10,8 +10,8 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.jobs import Claim, Job, Options, Outcome, ResultFile, Stage
 from p2ch_luna.serve.store import JobStore
+from support.job_bench import claim
 
-KEEP_SECONDS = 100.0
 FILE = ResultFile(name="report.json", bytes=12, media_type="application/json")
 DONE = Outcome(is_searched=True, n_findings=2, warnings=("thick slices",), results=(FILE,))
 
@@ -38,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path, clock: Clock) -> JobStore:
-    return JobStore(path, KEEP_SECONDS, clock)
+    return JobStore(path, clock)
 
 
 def id_of(number: int) -> str:
@@ -47,12 +47,6 @@ def id_of(number: int) -> str:
 
 def add(store: JobStore, number: int = 1) -> Job:
     return store.add(id_of(number), f"scan {number}", "scan.zip", Options())
-
-
-def claim(store: JobStore) -> Claim:
-    claimed = store.claim()
-    assert claimed is not None
-    return claimed
 
 
 def get(store: JobStore, number: int = 1) -> Job:
@@ -65,7 +59,7 @@ def test_a_new_job_waits(store: JobStore) -> None:
     job = add(store)
     assert (job.state, job.position, job.attempts, job.has_ended) == ("queued", 1, 0, False)
     assert job.created == datetime(1970, 1, 1, tzinfo=UTC)
-    assert (job.started, job.ended, job.expires) == (None, None, None)
+    assert (job.started, job.ended) == (None, None)
 
 
 def test_a_job_is_got_as_it_was_added(store: JobStore) -> None:
@@ -134,7 +128,6 @@ def test_a_job_ends_with_its_results(store: JobStore, clock: Clock) -> None:
         *(True, 2, ("thick slices",), (FILE,)),
     )
     assert job.ended == datetime(1970, 1, 1, 0, 0, 7, tzinfo=UTC)
-    assert job.expires == datetime(1970, 1, 1, 0, 1, 47, tzinfo=UTC)
 
 
 def test_an_error_is_a_failure(store: JobStore) -> None:
@@ -147,7 +140,7 @@ def test_an_interrupted_job_waits_again_before_the_others(store: JobStore) -> No
     add(store, 1)
     claimed = claim(store)
     add(store, 2)
-    assert store.interrupted(claimed, "killed")
+    assert store.interrupted(claimed, "killed") == "queued"
     assert get(store, 1).position == 1
     assert claim(store) == Claim(id_of(1), 2, "scan 1", "scan.zip", Options())
 
@@ -165,7 +158,7 @@ def test_an_attempt_begins_without_the_stages_of_the_last(store: JobStore) -> No
 def test_a_job_interrupted_twice_has_failed_with_the_reason(store: JobStore) -> None:
     add(store)
     store.interrupted(claim(store), "killed")
-    assert not store.interrupted(claim(store), "killed by signal 9")
+    assert store.interrupted(claim(store), "killed by signal 9") == "failed"
     assert get(store).state == "failed"
     assert get(store).error == "killed by signal 9; it was tried 2 times"
 
@@ -187,7 +180,7 @@ def test_a_stale_attempt_changes_nothing(store: JobStore) -> None:
     store.tell(stale, [Stage(name="reading")])
     store.give_back(stale)
     assert not store.end(stale, DONE)
-    assert not store.interrupted(stale, "killed")
+    assert store.interrupted(stale, "killed") is None
     assert get(store) == before
 
 
@@ -203,12 +196,12 @@ def test_what_has_ended_does_not_change(store: JobStore) -> None:
 
 @pytest.mark.parametrize("n_crashes", [1, 2])
 def test_recovery_from_crashes_of_the_server(path: Path, n_crashes: int) -> None:
-    store = JobStore(path, KEEP_SECONDS)
+    store = JobStore(path)
     add(store, 1)
     add(store, 2)
     for _ in range(n_crashes):
         claim(store)
-        store = JobStore(path, KEEP_SECONDS)
+        store = JobStore(path)
         assert store.recover("the server ended") == [id_of(1)]
     expected = {1: ("queued", None), 2: ("failed", "the server ended; it was tried 2 times")}[n_crashes]
     assert (get(store, 1).state, get(store, 1).error) == expected
@@ -224,17 +217,16 @@ def test_a_removed_job_is_forgotten_while_it_runs(store: JobStore) -> None:
     assert store.ids() == set()
 
 
-def test_only_what_ended_long_ago_expires(store: JobStore, clock: Clock) -> None:
+def test_only_what_ended_by_a_time_is_named(store: JobStore, clock: Clock) -> None:
     for number in (1, 2, 3, 4):
         add(store, number)
     store.end(claim(store), DONE)
     clock.seconds = 1
     store.end(claim(store), DONE)
     claim(store)
-    clock.seconds = KEEP_SECONDS - 1
-    assert store.expired() == []
-    clock.seconds = KEEP_SECONDS
-    assert store.expired() == [id_of(1)]
+    assert store.ended_by(-0.5) == []
+    assert store.ended_by(0.5) == [id_of(1)]
+    assert store.ended_by(1) == [id_of(1), id_of(2)]
 
 
 def test_jobs_are_counted_by_state(store: JobStore) -> None:
@@ -244,6 +236,8 @@ def test_jobs_are_counted_by_state(store: JobStore) -> None:
     claim(store)
     assert store.counts() == {"queued": 2, "running": 1, "done": 1, "failed": 0}
     assert store.ids("running", "done") == {id_of(1), id_of(2)}
+    assert store.ids("failed") == set()
+    assert len(store.ids()) == 4
 
 
 def test_the_last_jobs_with_results_say_how_long_one_takes(store: JobStore, clock: Clock) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.serve.jobs import Claim, Job, Options, Outcome, Stage
+from p2ch_luna.serve import store as module
+from p2ch_luna.serve.jobs import Job, Options, Outcome, Stage
 from p2ch_luna.serve.store import JobStore
+from support.job_bench import claim
 
-KEEP_SECONDS = 100.0
 DONE = Outcome(is_searched=True, n_findings=0)
 
 
@@ -28,17 +29,11 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def store(path: Path) -> JobStore:
-    return JobStore(path, KEEP_SECONDS)
+    return JobStore(path)
 
 
 def add(store: JobStore, number: int = 1, name: str = "scan") -> Job:
     return store.add(f"{number:032x}", name, "scan.zip", Options())
-
-
-def claim(store: JobStore) -> Claim:
-    claimed = store.claim()
-    assert claimed is not None
-    return claimed
 
 
 @contextmanager
@@ -53,7 +48,7 @@ def no_file_grows(path: Path) -> Iterator[None]:
 
 
 def claim_all(path: Path) -> list[str]:
-    store = JobStore(path, KEEP_SECONDS)
+    store = JobStore(path)
     found = []
     while (claimed := store.claim()) is not None:
         store.tell(claimed, [Stage(name="reading")])
@@ -76,7 +71,7 @@ def test_stores_of_one_new_file_are_made_at_once(path: Path) -> None:
 
     def make() -> JobStore:
         together.wait()
-        return JobStore(path, KEEP_SECONDS)
+        return JobStore(path)
 
     with ThreadPoolExecutor(8) as pool:
         made = [pool.submit(make) for _ in range(8)]
@@ -93,18 +88,18 @@ def test_a_database_of_another_version_is_refused(path: Path) -> None:
         db.execute("pragma user_version = 7")
     db.close()
     with pytest.raises(LunaError, match=r"jobs\.sqlite: jobs of version 7; expected 1"):
-        JobStore(path, KEEP_SECONDS)
+        JobStore(path)
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
     path.write_bytes(b"something else" * 100)
     with pytest.raises(LunaError, match="file is not a database"):
-        JobStore(path, KEEP_SECONDS)
+        JobStore(path)
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(LunaError, match="cannot be opened"):
-        JobStore(tmp_path / "nowhere" / "jobs.sqlite", KEEP_SECONDS)
+        JobStore(tmp_path / "nowhere" / "jobs.sqlite")
 
 
 def test_a_job_that_does_not_fit_on_the_disk_is_told_and_not_there(path: Path, store: JobStore) -> None:
@@ -113,6 +108,36 @@ def test_a_job_that_does_not_fit_on_the_disk_is_told_and_not_there(path: Path, s
         add(store, 2, "x" * 100_000)
     assert [job.name for job in store.recent(10)] == ["scan"]
     assert add(store, 2).position == 2
+
+
+def test_a_job_that_cannot_be_read_back_has_not_been_added(
+    store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: sqlite3.Row) -> Job:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as failing:
+        failing.setattr(module, "_job", fail)
+        with pytest.raises(LunaError, match="I/O error"):
+            add(store)
+    assert store.ids() == set()
+    assert add(store).position == 1  # nothing is locked
+
+
+def test_many_jobs_are_read_by_one_statement(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(20):
+        add(store, number)
+    said: list[str] = []
+    connect = sqlite3.connect
+
+    def traced(*given: object, **options: object) -> sqlite3.Connection:
+        db: sqlite3.Connection = connect(*given, **options)  # type: ignore[call-overload]
+        db.set_trace_callback(said.append)
+        return db
+
+    monkeypatch.setattr(sqlite3, "connect", traced)
+    assert [job.position for job in store.recent(500)] == list(range(20, 0, -1))
+    assert len([words for words in said if "select" in words.lower()]) == 1
 
 
 def test_a_job_can_end_and_go_where_no_file_is_made(path: Path, store: JobStore) -> None:

@@ -10,12 +10,13 @@ import pytest
 
 from p2ch_luna.serve.formats import HEAD_BYTES
 from p2ch_luna.serve.jobs import Job, Options
-from p2ch_luna.serve.storage import Storage
+from p2ch_luna.serve.refused import Refused
+from p2ch_luna.serve.storage import SPARE_BYTES, Storage
 from p2ch_luna.serve.store import JobStore
-from p2ch_luna.serve.uploads import Refused, Upload, tidy
+from p2ch_luna.serve.uploads import CHECK_BYTES, Upload, tidy
+from support.job_bench import NIFTI
 
 ID = "a" * 32
-NIFTI = b"\x5c\x01\0\0" + bytes(340) + b"n+1\0" + bytes(1000)
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ def storage(tmp_path: Path) -> Storage:
 
 
 def begun(storage: Storage, max_bytes: int = 1 << 20) -> Upload:
-    return Upload(ID, storage, max_bytes, JobStore(storage.database, 1.0).add)
+    return Upload(ID, storage, max_bytes, JobStore(storage.database).add)
 
 
 def left(storage: Storage) -> list[Path]:
@@ -90,6 +91,33 @@ def test_a_full_disk_is_told_and_leaves_nothing(storage: Storage, monkeypatch: p
         upload.write(NIFTI)
     assert refused.value.status == 507
     assert left(storage) == []
+
+
+def test_an_upload_stops_before_it_takes_the_room_of_others(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = SPARE_BYTES + CHECK_BYTES // 2
+    monkeypatch.setattr(storage, "free_bytes", lambda: free - sum(map(size_of, left(storage))))
+    with begun(storage, 1 << 30) as upload:
+        upload.write(NIFTI + bytes(HEAD_BYTES))
+        upload.write(bytes(CHECK_BYTES // 2))
+        with pytest.raises(Refused) as refused:
+            upload.write(bytes(CHECK_BYTES // 2))
+    assert refused.value.status == 507
+    assert left(storage) == []
+
+
+def size_of(path: Path) -> int:
+    return path.stat().st_size
+
+
+def test_what_is_to_come_of_an_upload_was_declared_and_is_not_there(storage: Storage) -> None:
+    with Upload(ID, storage, 1 << 20, JobStore(storage.database).add, len(NIFTI) + 5) as upload:
+        assert upload.to_come == len(NIFTI) + 5
+        upload.write(NIFTI)
+        assert upload.to_come == 5
+        upload.write(bytes(10))
+        assert upload.to_come == 0
 
 
 def test_an_error_of_the_disk_that_is_no_lack_of_room_is_not_hidden(storage: Storage) -> None:

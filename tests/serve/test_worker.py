@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -14,11 +14,12 @@ import pytest
 
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.errors import LunaError
+from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.io import write_ct
 from p2ch_luna.report.outputs import REPORT
 from p2ch_luna.report.schema import Report
 from p2ch_luna.serve import attempt
-from p2ch_luna.serve.jobs import Claim, Job, Outcome
+from p2ch_luna.serve.jobs import Claim, Diagnose, Hindered, Job, Outcome
 from p2ch_luna.serve.worker import WorkerSettings, begin
 from support.fake_workers import PIDS, note, read
 from support.job_bench import Bench
@@ -27,6 +28,7 @@ N_JOBS, WARM = 10, 4  # jobs, after so many of which the worker has all it keeps
 RSS = "rss"
 
 BEGUN = """
+import logging
 import os
 import sys
 import tempfile
@@ -38,18 +40,17 @@ before, attempt.load = os.nice(0), print
 begin(WorkerSettings(Path(sys.argv[1])))
 assert os.nice(0) == min(before + NICENESS, 19)
 assert tempfile.gettempdir() == str(Path(sys.argv[1]) / "tmp")
+logging.getLogger("p2ch_luna.serve.attempt").info("job 1: it fails")
 """
 
 
-def begin_and_weigh(settings: WorkerSettings) -> Callable[[Claim], Outcome]:
+def begin_and_weigh(settings: WorkerSettings) -> Diagnose:
     """As `begin`; the MB of the process are noted after each job."""
     note(settings, PIDS, str(os.getpid()))
     return partial(_diagnose_and_weigh, settings, begin(settings))
 
 
-def _diagnose_and_weigh(
-    settings: WorkerSettings, diagnose: Callable[[Claim], Outcome], claim: Claim
-) -> Outcome:
+def _diagnose_and_weigh(settings: WorkerSettings, diagnose: Diagnose, claim: Claim) -> Outcome | Hindered:
     outcome = diagnose(claim)
     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     note(settings, RSS, str(pages * os.sysconf("SC_PAGE_SIZE") / 1e6))
@@ -61,8 +62,27 @@ def test_the_server_does_without_the_libraries_of_the_networks() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_the_worker_is_nice_and_unpacks_on_the_disk_of_the_service(tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-c", BEGUN, str(tmp_path.resolve() / "serve")], check=True)
+def test_the_worker_is_nice_unpacks_on_the_disk_of_the_service_and_logs_with_the_time(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", BEGUN, str(tmp_path.resolve() / "serve")]
+    log = subprocess.run(command, check=True, capture_output=True, text=True).stderr
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:,]+ INFO job 1: it fails\n", log)
+
+
+@pytest.mark.parametrize(("is_there", "device"), [(True, "cuda"), (False, "cpu")])
+def test_the_device_auto_is_found_by_the_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool, device: str
+) -> None:
+    loaded = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: is_there)
+    monkeypatch.setattr(NoduleDetector, "load", lambda **given: loaded.append(given))
+    attempt.load(WorkerSettings(tmp_path / "serve", "auto"))
+    assert loaded == [{"device": device, "runtime": "torch"}]
+
+
+def test_a_device_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(LunaError, match=r"^device cuda: torch .* finds none here"):
+        attempt.load(WorkerSettings(tmp_path / "serve", "cuda"))
 
 
 def test_what_nobody_has_foreseen_of_the_networks_is_told(
@@ -73,6 +93,7 @@ def test_what_nobody_has_foreseen_of_the_networks_is_told(
 
     monkeypatch.setattr(attempt, "load", fail)
     monkeypatch.setattr("p2ch_luna.serve.worker.os.nice", lambda _: 0)
+    monkeypatch.setattr("p2ch_luna.serve.worker.log_to", lambda _: None)
     monkeypatch.setattr("tempfile.tempdir", None)
     with pytest.raises(LunaError, match=r"^the networks cannot be loaded: KeyError \(test_worker\.py, line"):
         begin(WorkerSettings(tmp_path / "serve"))

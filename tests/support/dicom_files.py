@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import ArrayLike
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import Tag
 
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.io import write_series
@@ -34,6 +38,13 @@ def write_dicom(folder: Path, ct: CtVolume | None = None, **tags: Any) -> Path:
     write_series(folder, ct or small_ct())
     retag(folder, **{**TAGS, **tags})
     return folder
+
+
+def with_words_for_numbers(dataset: Dataset, *keywords: str) -> None:
+    """Give these tags a name as their value, which pydicom alone would not set."""
+    for keyword in keywords:
+        tag, word = Tag(keyword), f"DOE^{keyword[:6].upper():<8}".encode()
+        dataset[tag] = RawDataElement(tag, dictionary_VR(tag), len(word), word, 0, False, True)
 
 
 def retag(folder: Path, **tags: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -119,6 +120,48 @@ def serving(service: Service) -> Iterator[str]:
             server.should_exit = True
             thread.join()
             service.stop()
+
+
+@contextmanager
+def connected(url: str) -> Iterator[socket.socket]:
+    """To a server, to say what no client would."""
+    with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=20) as connection:
+        yield connection
+
+
+def head(length: int | None, path: str = "/api/scans") -> bytes:
+    """Of an upload. length: as declared; None: it comes in chunks."""
+    size = "Transfer-Encoding: chunked" if length is None else f"Content-Length: {length}"
+    lines = (f"POST {path} HTTP/1.1", "Host: 127.0.0.1", "Content-Type: application/zip", size, "", "")
+    return "\r\n".join(lines).encode()
+
+
+def heard(connection: socket.socket) -> bytes:
+    """All that comes until it is closed."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def answer_to(url: str, path: str) -> bytes:
+    """To a GET of a path as it is written here: clients tidy it up before they ask."""
+    with connected(url) as connection:
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
+        return heard(connection)
+
+
+def until(is_so: Callable[[], bool], seconds: float = 10) -> bool:
+    """Whether it comes to be so."""
+    end = time.monotonic() + seconds
+    while not is_so() and time.monotonic() < end:
+        time.sleep(0.02)
+    return is_so()
+
+
+def files_of(service: Service) -> list[str]:
+    """Those of uploads and jobs."""
+    folder = service.storage.folder
+    return [
+        path.name for part in ("uploads", "jobs") for path in (folder / part).rglob("*") if path.is_file()
+    ]
 
 
 def ended(client: httpx.Client, job_id: str, seconds: float = 30) -> Job:

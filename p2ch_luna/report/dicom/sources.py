@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -139,7 +140,7 @@ def _image(header: Dataset, first: Dataset, step: float) -> Dataset:
     image.FrameOfReferenceUID = _uid(first, "FrameOfReferenceUID", "frame of reference")
     image.ImageOrientationPatient = first.ImageOrientationPatient
     image.SpacingBetweenSlices = step
-    image.SliceThickness = header.get("SliceThickness") or step
+    image.SliceThickness = _thickness_mm(header) or step
     for keyword in COPIED:
         if keyword in header:
             image[keyword] = header[keyword]
@@ -153,9 +154,18 @@ def _uid(header: Dataset, keyword: str, purpose: str) -> str:
     return str(header.get(keyword) or derived_uid(str(header.SeriesInstanceUID), purpose))
 
 
+def _thickness_mm(header: Dataset) -> float | None:
+    """None where it is not told, or is no number: that is no reason to go without results."""
+    try:
+        thickness = float(header.SliceThickness)
+    except (AttributeError, TypeError, ValueError):
+        return None
+    return thickness if math.isfinite(thickness) else None
+
+
 def _step_mm(headers: Sequence[Dataset]) -> float:
     """From slice to slice, to 1e-6 mm; the thickness, or 1, of a single slice."""
     if len(headers) == 1:
-        return float(headers[0].get("SliceThickness") or 1.0)
+        return _thickness_mm(headers[0]) or 1.0
     ends = np.array([headers[k].ImagePositionPatient for k in (0, -1)], float)
     return round(float(np.linalg.norm(ends[1] - ends[0])) / (len(headers) - 1), 6)

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.dicom import sources as dicom_sources
 from p2ch_luna.report.dicom.sources import read_sources
+from support.dicom_files import with_words_for_numbers
 
 OPTIONAL = (
     "PatientName",
@@ -89,6 +90,19 @@ def test_uids_that_the_source_lacks_are_made_from_its_series(changed: Callable[.
 def test_the_spacing_that_the_source_lacks_is_that_of_its_places(changed: Callable[..., Any]) -> None:
     measures = pydicom.dcmread(changed(without_what_may_be_missing).seg).SharedFunctionalGroupsSequence[0]
     assert measures.PixelMeasuresSequence[0].SpacingBetweenSlices == 1.25
+
+
+def test_a_thickness_that_is_no_number_is_not_told(changed: Callable[..., Any]) -> None:
+    case = changed(lambda header: with_words_for_numbers(header, "SliceThickness"))
+    measures = pydicom.dcmread(case.seg).SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert measures.SliceThickness == measures.SpacingBetweenSlices == 1.25
+
+
+def test_of_a_single_slice_without_a_thickness_the_step_is_1_mm(case: Any, tmp_path: Path) -> None:
+    header = pydicom.dcmread(case.files[0])
+    with_words_for_numbers(header, "SliceThickness")
+    header.save_as(tmp_path / "one.dcm")
+    assert read_sources([tmp_path / "one.dcm"]).images[0].SpacingBetweenSlices == 1.0
 
 
 @pytest.mark.parametrize("kind", ["seg", "sr"])
