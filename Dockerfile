@@ -2,6 +2,8 @@
 #   docker build --tag p2ch-luna:cpu .
 #   docker build --tag p2ch-luna:cuda --build-arg DEVICE=cuda .
 ARG PYTHON=3.11.14-slim-bookworm
+# cpu or cuda.
+ARG DEVICE=cpu
 
 FROM python:${PYTHON} AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
@@ -9,8 +11,8 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
 WORKDIR /build
 COPY constraints.txt ./
 
-# cpu or cuda. PyTorch keeps its wheels without CUDA on an index of its own; PyPI's have CUDA.
-ARG DEVICE=cpu
+# PyTorch keeps its wheels without CUDA on an index of its own; PyPI's have CUDA.
+ARG DEVICE
 ARG TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 RUN python -m venv /opt/luna \
  && case "$DEVICE" in \
@@ -29,7 +31,7 @@ RUN pip install --constraint constraints.txt setuptools \
  && if [ "$DEVICE" = cpu ]; then extras=serve,openvino; fi \
  && /opt/luna/bin/pip install --constraint constraints.txt "$(echo /build/wheels/p2ch_luna-*.whl)[$extras]"
 
-FROM python:${PYTHON}
+FROM python:${PYTHON} AS serve
 RUN groupadd --gid 10001 luna \
  && useradd --uid 10001 --gid luna --no-create-home --home-dir /data luna \
  && install --directory --owner luna --group luna --mode 0700 /data
@@ -43,4 +45,12 @@ EXPOSE 8000
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 \
   CMD ["python", "-c", "from urllib.request import ProxyHandler, build_opener; build_opener(ProxyHandler({})).open('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["luna"]
-CMD ["serve", "--host", "0.0.0.0", "--port", "8000", "--folder", "/data", "--token-file", "/run/secrets/luna_token"]
+
+# OpenVINO is faster on a CPU, and its networks are converted once, at the start.
+FROM serve AS cpu
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000", "--folder", "/data", "--token-file", "/run/secrets/luna_token", "--device", "cpu", "--runtime", "openvino"]
+
+FROM serve AS cuda
+CMD ["serve", "--host", "0.0.0.0", "--port", "8000", "--folder", "/data", "--token-file", "/run/secrets/luna_token", "--device", "cuda"]
+
+FROM ${DEVICE}

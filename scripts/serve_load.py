@@ -4,9 +4,9 @@ usage: serve_load.py [--uploads 50] [--clients 8]
 
 Clients upload a phantom at the same time, wait as long as a 429 asks them to and try again; meanwhile
 /health is asked every 50 ms and the memory is read. Then the worker and the server are killed, a client
-hangs up, the disk runs full. Prints a Markdown table, progress on stderr. Exit code 1 if a promise is
-broken: a job lost, 95 % of the answers of /health not within 100 ms, memory that grows by over 5 %, a fault
-that is not borne.
+hangs up, the disk runs full. Prints a Markdown table; progress on stderr, and last what came of it, with
+what could not be tried here. Exit code 1 if a promise is broken: a job lost, 95 % of the answers of /health
+not within 100 ms, memory that grows by over 5 %, a fault that is not borne.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from pathlib import Path
 import httpx
 from serve_faults import Fault, all_faults
 from serve_process import JOB_SECONDS, Server, resident_mb, write_phantom
+
+from p2ch_luna.processes import terminable
 
 HEALTH_EVERY_S = 0.05
 MAX_HEALTH_P95_MS = 100.0
@@ -69,7 +71,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 
 
 def upload(
-    post: Callable[[], httpx.Response], pause: Callable[[float], None] = time.sleep
+    post: Callable[[], httpx.Response], pause: Callable[[float], object] = time.sleep
 ) -> tuple[str, int]:
     """Try until a scan is taken; the id of its job, and how often it was refused. Raises on other answers."""
     for refused in range(MAX_TRIES):
@@ -84,16 +86,21 @@ def measure(server: Server, scan: Path, uploads: int, clients: int) -> Measured:
     """Upload the scan so often, by so many clients at once, and watch until all jobs have ended."""
     measured = Measured(uploads)
     over = threading.Event()
-    asking = threading.Thread(target=ask_health, args=(server.address, over, measured.health_ms))
-    asking.start()
     begin = time.monotonic()
-    try:
-        with ThreadPoolExecutor(clients) as pool:
-            sent = [pool.submit(upload, lambda: server.post(scan)) for _ in range(uploads)]
+    with (
+        httpx.Client(base_url=server.address, timeout=10.0) as client,
+        ThreadPoolExecutor(clients + 1) as pool,
+    ):
+        asking = pool.submit(ask_health, lambda: client.get("/health"), over, measured.health_ms)
+        sent = [pool.submit(upload, lambda: server.post(scan), over.wait) for _ in range(uploads)]
+        try:
             watch(server, sent, measured)
-    finally:
-        over.set()
-        asking.join()
+        except BaseException:
+            server.stop()  # so that no client tries on
+            raise
+        finally:
+            over.set()
+    asking.result()
     measured.seconds = time.monotonic() - begin
     measured.refused = sum(future.result()[1] for future in sent)
     measured.states = [server.job(future.result()[0])["state"] for future in sent]
@@ -128,18 +135,19 @@ def note(memory: dict[int, float], ended: int, mb: float | None) -> None:
         memory[ended] = min(mb, memory.get(ended, mb))
 
 
-def ask_health(address: str, over: threading.Event, spent_ms: list[float]) -> None:
-    """Time the answers while a job runs; one that fails counts as endless."""
-    with httpx.Client(base_url=address, timeout=10.0) as client:
-        while not over.wait(HEALTH_EVERY_S):
-            begin = time.perf_counter()
-            try:
-                is_running = client.get("/health").json()["running"] > 0
-            except httpx.HTTPError:
-                spent_ms.append(float("inf"))
-                continue
-            if is_running:
-                spent_ms.append((time.perf_counter() - begin) * 1000)
+def ask_health(get: Callable[[], httpx.Response], over: threading.Event, spent_ms: list[float]) -> None:
+    """Time the answers at whose begin or end a job runs; a refusal, or what is no such answer, is endless."""
+    ran = False
+    while not over.wait(HEALTH_EVERY_S):
+        begin = time.perf_counter()
+        try:
+            runs = get().raise_for_status().json()["running"] > 0
+        except (httpx.HTTPError, ValueError, KeyError, TypeError):
+            spent_ms.append(float("inf"))
+            continue
+        if ran or runs:
+            spent_ms.append((time.perf_counter() - begin) * 1000)
+        ran = runs
 
 
 def table(measured: Measured, clients: int, faults: Iterable[Fault]) -> str:
@@ -180,25 +188,28 @@ def broken(measured: Measured, faults: Iterable[Fault]) -> list[str]:
     return complaints
 
 
+def verdict(complaints: Sequence[str], faults: Iterable[Fault]) -> str:
+    """What came of all, in a line."""
+    judged = f"broken: {'; '.join(complaints)}" if complaints else "no promise is broken"
+    untried = [f"{fault.what}: {fault.came_of_it}" for fault in faults if fault.is_borne is None]
+    return "; ".join([judged, *untried])
+
+
 def main(args: Sequence[str] | None = None) -> int:
     """Print the table; 1 if a promise is broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--uploads", type=int, default=50)
     parser.add_argument("--clients", type=int, default=8)
     options = parser.parse_args(args)
-    with tempfile.TemporaryDirectory(prefix="luna-load-") as name:
+    with terminable(), tempfile.TemporaryDirectory(prefix="luna-load-") as name:
         folder = Path(name)
         scan = write_phantom(folder / "phantom")
-        server = Server(folder / "serve", folder / "serve.log")
-        try:
+        with Server(folder / "serve", folder / "serve.log") as server:
             measured = measure(server, scan, options.uploads, options.clients)
             faults = all_faults(server, folder, scan)
-        finally:
-            server.stop()
     print(table(measured, options.clients, faults))
     complaints = broken(measured, faults)
-    for complaint in complaints:
-        print(f"broken: {complaint}", file=sys.stderr)
+    print(verdict(complaints, faults), file=sys.stderr)
     return 1 if complaints else 0
 
 

@@ -21,7 +21,7 @@ Answer = dict[str, Any]
 
 
 class Server:
-    """A server on a folder and a free port of this machine.
+    """A server on a folder and a free port of this machine; as a context it is stopped at the end.
 
     log: a file that its output is added to.    within: the words of a command that it is run by.
     """
@@ -30,8 +30,17 @@ class Server:
         self.folder, self._log, self._within = folder, log, within
         self.start()
 
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        self.stop()
+
     def start(self) -> None:
-        """Return once the networks are loaded. Raises RuntimeError if it ends before."""
+        """Return once the networks are loaded. Raises RuntimeError if it ends before, TimeoutError if late.
+
+        Whatever is raised, no process is left.
+        """
         command = [sys.executable, "-m", "p2ch_luna", "serve", "--port", "0", "--folder", str(self.folder)]
         begin = self._log.stat().st_size if self._log.exists() else 0
         with self._log.open("ab") as output:
@@ -39,6 +48,14 @@ class Server:
             self._process = subprocess.Popen(
                 [*self._within, *command], stdout=output, stderr=output, env=environment
             )
+        try:
+            self._connect(begin)
+        except BaseException:
+            self._process.kill()
+            self._process.wait()
+            raise
+
+    def _connect(self, begin: int) -> None:
         address = wait(lambda: self._address(begin), START_SECONDS, "the server's address")
         self.client = httpx.Client(base_url=address, timeout=60.0)
         wait(lambda: self.health()["worker"] in ("ready", "busy"), START_SECONDS, "a worker that is ready")

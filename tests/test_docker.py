@@ -1,7 +1,7 @@
 """The image and the composition. No engine runs here: files are linted, and the steps that need none are run.
 
 `COPY` is checked by building from what is copied alone, `RUN` of the build stage by running it in a folder of
-its own. That the base image exists, and what its last stage does as root, is not seen here.
+its own. That the base image exists, and what is done in it as root, is not seen here.
 """
 
 from __future__ import annotations
@@ -30,26 +30,38 @@ DOCKERFILE = ROOT / "Dockerfile"
 TOOLS = Path(sys.executable).parent
 
 
-def instructions(stage: int) -> list[tuple[str, str]]:
-    """(INSTRUCTION, the rest) of the stage, from 0; continued lines are joined, comments left out."""
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """(INSTRUCTION, the rest) by what FROM says; continued lines are joined, comments left out."""
     lines = [line for line in DOCKERFILE.read_text("utf-8").splitlines() if not line.startswith("#")]
     joined = "\n".join(lines).replace("\\\n", " ").splitlines()
-    found: list[list[tuple[str, str]]] = [[]]
+    found: dict[str, list[tuple[str, str]]] = {"": []}
     for line in filter(None, joined):
         word, rest = line.split(maxsplit=1)
         if word == "FROM":
-            found.append([])
-        found[-1].append((word, rest))
-    return found[1 + stage]
+            found[rest] = []
+        else:
+            found[list(found)[-1]].append((word, rest))
+    return found
 
 
-def rest_of(word: str, stage: int = 1) -> list[str]:
-    return [rest for name, rest in instructions(stage) if name == word]
+BUILD, SERVE = "python:${PYTHON} AS build", "python:${PYTHON} AS serve"
+DEVICES = ["cpu", "cuda"]
+
+
+def rest_of(word: str, stage: str = SERVE) -> list[str]:
+    return [rest for name, rest in stages()[stage] if name == word]
+
+
+def served(device: str) -> list[str]:
+    """The CMD of the image for a device."""
+    (command,) = rest_of("CMD", f"serve AS {device}")
+    words: list[str] = json.loads(command)
+    return words
 
 
 def copied() -> list[str]:
     """What the build stage takes from the repository."""
-    return [name for rest in rest_of("COPY", stage=0) for name in rest.split()[:-1]]
+    return [name for rest in rest_of("COPY", BUILD) for name in rest.split()[:-1]]
 
 
 def composition() -> dict[str, Any]:
@@ -107,17 +119,31 @@ def test_the_image_does_not_run_as_root() -> None:
     assert rest_of("USER") == ["10001:10001"]
 
 
-def test_the_image_serves_by_options_that_there_are() -> None:
-    (words,) = rest_of("CMD")
-    served = parse(json.loads(words)).params
-    assert served["host"] == "0.0.0.0"
-    assert (str(served["folder"]), str(served["token_file"])) == ("/data", "/run/secrets/luna_token")
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_image_serves_by_options_that_there_are(device: str) -> None:
+    options = parse(served(device)).params
+    assert options["host"] == "0.0.0.0"
+    assert (str(options["folder"]), str(options["token_file"])) == ("/data", "/run/secrets/luna_token")
+    assert options["device"] == device
 
 
-def test_the_port_is_one_everywhere() -> None:
+def test_the_image_is_the_last_stage_and_its_device_an_argument_with_a_default() -> None:
+    assert list(stages())[-1] == "${DEVICE}"
+    assert "DEVICE=cpu" in rest_of("ARG", "")
+    assert "DEVICE" in rest_of("ARG", BUILD)
+
+
+def test_only_the_image_for_the_cpu_has_openvino_and_uses_it() -> None:
+    (install,) = [step for step in rest_of("RUN", BUILD) if "openvino" in step]
+    assert 'if [ "$DEVICE" = cpu ]; then extras=serve,openvino; fi' in install
+    assert [parse(served(device)).params.get("runtime") for device in DEVICES] == ["openvino", None]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_the_port_is_one_everywhere(device: str) -> None:
     (port,) = rest_of("EXPOSE")
     (health,) = rest_of("HEALTHCHECK")
-    assert str(parse(json.loads(rest_of("CMD")[0])).params["port"]) == port
+    assert str(parse(served(device)).params["port"]) == port
     assert f"127.0.0.1:{port}/health" in health
     assert composition()["services"]["serve"]["ports"] == [f"127.0.0.1:{port}:{port}"]
 
@@ -150,6 +176,7 @@ def test_a_service_is_published_on_this_machine_alone(name: str) -> None:
 def test_a_profile_is_built_for_its_device(name: str) -> None:
     service = composition()["services"][name]
     device = service["build"]["args"]["DEVICE"]
+    assert device in DEVICES
     assert service["profiles"] == [device]
     assert service["image"] == f"p2ch-luna:{device}"
     assert ("deploy" in service) == (device == "cuda")
@@ -211,7 +238,7 @@ def run_build(folder: Path) -> Path:
     subprocess.run([sys.executable, "-m", "venv", folder / "python"], check=True)  # of the base image
     path = f"{folder / 'python/bin'}:{os.environ['PATH']}"
     environment = {**os.environ, "DEVICE": "cpu", "TORCH_CPU_INDEX": index(), "PATH": path}
-    for step in rest_of("RUN", stage=0):
+    for step in rest_of("RUN", BUILD):
         moved = step.replace("/opt/luna", str(made)).replace("/build/", f"{build}/")
         subprocess.run(["bash", "-euo", "pipefail", "-c", moved], cwd=build, env=environment, check=True)
     return made
@@ -225,15 +252,15 @@ def index() -> str:
 
 
 def command_at(folder: Path) -> list[str]:
-    """The CMD of the image with its places moved into the folder, on a free port of this machine."""
+    """The CMD of the CPU's image with its places moved into the folder, on a free port of this machine."""
     moved = {"0.0.0.0": "127.0.0.1", "8000": "0", "/data": f"{folder}/data"}
     moved["/run/secrets/luna_token"] = f"{folder}/luna_token"
-    return [moved.get(word, word) for word in json.loads(rest_of("CMD")[0])]
+    return [moved.get(word, word) for word in served("cpu")]
 
 
 @pytest.mark.slow
 def test_the_steps_of_the_build_give_a_service_that_is_healthy(tmp_path: Path) -> None:
-    """The RUN steps of the first stage, then the CMD and the HEALTHCHECK of the last."""
+    """The RUN steps of the first stage, then CMD and HEALTHCHECK of the image for the CPU."""
     programs = run_build(tmp_path) / "bin"
     (tmp_path / "luna_token").write_text("a-token-that-is-long-enough\n", "utf-8")
     command = [programs / "luna", *command_at(tmp_path)]
