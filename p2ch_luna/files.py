@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 import secrets
 import shutil
@@ -12,8 +13,9 @@ from pathlib import Path
 
 from p2ch_luna.errors import LunaError
 
+DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNFINISHED = re.compile(r"\.[0-9a-f]{8}")  # how `publishing` names its hidden folder
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP)  # some file systems, a folder
 
 
 @contextmanager
@@ -31,7 +33,7 @@ def replacing(path: Path) -> Iterator[Path]:
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
     try:
-        with _told_as_luna_error(path, only=_DISK_IS_FULL):
+        with _told_as_luna_error(path, only=DISK_IS_FULL):
             yield temporary
         with _told_as_luna_error(path):
             temporary.replace(target)
@@ -52,7 +54,7 @@ def replacing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     with _told_as_luna_error(path):
         temporary.mkdir(parents=True)
     try:
-        with _told_as_luna_error(path, only=_DISK_IS_FULL):
+        with _told_as_luna_error(path, only=DISK_IS_FULL):
             yield temporary
         with _told_as_luna_error(path):
             _swap_in(temporary, target)
@@ -64,7 +66,8 @@ def replacing_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 def publishing(folder: Path, last: str, stale: Collection[str] = ()) -> Iterator[Path]:
     """Yield an empty hidden folder within `folder`; on success its files move into `folder`, `last` the last.
 
-    Where `last` is there the files are whole and of one run, for it is removed before they are touched.
+    Where `last` is there the files are whole and of one run, for it is removed before they are touched, and
+    they are on the disk before it is back: not even a power cut leaves half of them.
     stale: names of files of an earlier run, which go if this one has not written them anew. Other files
     stay. If the block raises, `folder` is as it was, and gone if it was not there. Raises LunaError where it
     cannot be written, before the block computes anything.
@@ -76,7 +79,7 @@ def publishing(folder: Path, last: str, stale: Collection[str] = ()) -> Iterator
     try:
         with _told_as_luna_error(folder):
             temporary.mkdir(parents=True)
-        with _told_as_luna_error(folder, only=_DISK_IS_FULL), _named(temporary, folder):
+        with _told_as_luna_error(folder, only=DISK_IS_FULL), _named(temporary, folder):
             yield temporary
         with _told_as_luna_error(folder):
             _move_in(temporary, folder, last, stale)
@@ -99,11 +102,28 @@ def _move_in(source: Path, folder: Path, last: str, stale: Collection[str]) -> N
     """All files of `source` into `folder`."""
     names = sorted(path.name for path in source.iterdir())
     gone = [name for name in stale if Path(name).name == name and name not in names]
+    for name in names:
+        _sync(source / name)
     (folder / last).unlink(missing_ok=True)
     for name in gone:
         (folder / name).unlink(missing_ok=True)
     for name in sorted(names, key=lambda name: name == last):
+        if name == last:
+            _sync(folder)
         (source / name).replace(folder / name)
+    _sync(folder)
+
+
+def _sync(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _CANNOT_SYNC:
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _check_folder(path: Path, *, overwrite: bool) -> None:

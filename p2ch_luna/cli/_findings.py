@@ -16,8 +16,11 @@ _HEAD = (
 )
 
 
-def as_text(report: Report, output: Path) -> str:
-    """The findings as a table, then what one must know of them."""
+def as_text(report: Report, output: Path | None) -> str:
+    """The findings as a table, then what one must know of them.
+
+    output: of the results; None if they are not kept.
+    """
     lines = [f"{report.scan.name}: {report.count}, {len(report.rejected)} places rejected"]
     lines += [f"series: {series.remark}" for series in report.scan.series[:1]]
     if report.findings:
@@ -27,7 +30,8 @@ def as_text(report: Report, output: Path) -> str:
     if any(finding.malignancy_probability is not None for finding in report.findings):
         lines.append(f"suspicion of malignancy: {report.malignancy_is}; by size: by the diameter alone")
     lines += [f"warning: {warning}" for warning in report.warnings]
-    lines += _written(report, output)
+    seconds = f"{sum(report.timings_s.values()):.1f} s"
+    lines += [seconds] if output is None else _written(report, output, seconds)
     lines.append(report.statement)
     return "\n".join(lines)
 
@@ -65,14 +69,14 @@ def _chests(report: Report) -> str:
     return f", in {hosts} chest" + ("s" if hosts > 1 else "") if hosts else ""
 
 
-def _written(report: Report, output: Path) -> list[str]:
+def _written(report: Report, output: Path, seconds: str) -> list[str]:
     """Where to look first, and what else was written."""
     from p2ch_luna.report.outputs import PAGE, REPORT, STRUCTURED_REPORT, can_write_dicom
 
     pictures = {name for finding in report.findings for name in finding.images.values()}
     others = [name for name in (REPORT, *report.files) if name not in pictures and name != PAGE]
     more = f", {len(pictures)} key images" if pictures else ""
-    lines = [f"{sum(report.timings_s.values()):.1f} s; written: {output}/{', '.join(others)}{more}"]
+    lines = [f"{seconds}; written: {output}/{', '.join(others)}{more}"]
     if PAGE in report.files:
         lines.append(f"look at: {output / PAGE}")
     if report.scan.format == "dicom" and STRUCTURED_REPORT not in report.files and not can_write_dicom():

@@ -6,7 +6,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -165,20 +164,19 @@ def _connected(url: str, pauses: Sequence[float]) -> Iterator[Server]:
 
 
 def _diagnose(device_name: str, stages: Progress) -> Diagnose:
-    """Diagnoses with networks that are read at the first study."""
+    """Diagnoses with networks that are read here: without them no study is to blame."""
     from p2ch_luna.inference import NoduleDetector
     from p2ch_luna.report.diagnose import diagnose
 
-    device = pick_device(device_name)
-    detector = cache(partial(NoduleDetector.load, device=device))
-    return lambda scan, results: diagnose(scan, results, detector=detector(), progress=stages)
+    detector = NoduleDetector.load(device=pick_device(device_name))
+    return lambda scan, results: diagnose(scan, results, detector=detector, progress=stages)
 
 
 def _study(server: Server, uid: str, series_uid: str | None) -> Study:
     """The study with the CT series that are to be fetched."""
     from dataclasses import replace
 
-    from p2ch_luna.serve.dicomweb.client import is_uid
+    from p2ch_luna.serve.dicomweb.answers import is_uid
     from p2ch_luna.serve.dicomweb.study import find_study
 
     for option, value in (("--study", uid), ("--series", series_uid)):
@@ -205,9 +203,7 @@ def _diagnose_one(
         results = output or Path(temporary, "results")
         with fetched(server, study, stages) as scan:
             report = diagnosed(diagnose, scan, results)
-        lines = as_text(report, results).splitlines()
-        if output is None:
-            lines = [line for line in lines if temporary not in line]  # those that name what is not kept
+        lines = as_text(report, output).splitlines()
         if not is_stored:
             return lines
         if not report.is_searched:

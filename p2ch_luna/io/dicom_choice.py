@@ -175,14 +175,15 @@ def _deciding(best: FoundSeries, other: FoundSeries, usable: Sequence[FoundSerie
     return next((rule for rule in _rules() if rule.rank(best, usable) != rule.rank(other, usable)), None)
 
 
-def is_elsewhere(body_part: str) -> bool:
-    """Whether a BodyPartExamined says that no chest is shown; it may say nothing."""
+def elsewhere(body_part: str) -> str | None:
+    """The part that a BodyPartExamined names where it shows no chest: one of few words; None if it may."""
     part = body_part.upper()
-    return _ELSEWHERE.search(part) is not None and _CHEST.search(part) is None
+    found = _ELSEWHERE.search(part)
+    return None if found is None or _CHEST.search(part) else found[0]
 
 
 def _is_elsewhere(series: FoundSeries, _: Sequence[FoundSeries]) -> bool:
-    return is_elsewhere(series.first.text(BODY_PART))
+    return elsewhere(series.first.text(BODY_PART)) is not None
 
 
 def _derived(series: FoundSeries, _: Sequence[FoundSeries]) -> int:

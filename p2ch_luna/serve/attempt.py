@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ import SimpleITK as sitk  # noqa: N813
 import torch
 
 from p2ch_luna.errors import LunaError, told
+from p2ch_luna.files import DISK_IS_FULL
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.report.diagnose import run
 from p2ch_luna.report.many.work import give_memory_back
@@ -33,7 +33,6 @@ MEDIA_TYPES = {  # by the last suffix
     ".json": "application/json",
     ".png": "image/png",
 }
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 _log = logging.getLogger(__name__)
 
 
@@ -132,7 +131,7 @@ def _device(name: str) -> str:
 def _is_for_lack_of_room(error: BaseException | None) -> bool:
     """Whether the disk was full, at the root of it. Not all libraries say so."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in _DISK_IS_FULL:
+        if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
             return True
         error = error.__cause__ or error.__context__
     return False

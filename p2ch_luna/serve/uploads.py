@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.files import DISK_IS_FULL
 from p2ch_luna.serve.formats import HEAD_BYTES, suffix_of
 from p2ch_luna.serve.jobs import MAX_NAME, Job, Options
 from p2ch_luna.serve.refused import Refused
 from p2ch_luna.serve.storage import Storage
 
 CHECK_BYTES = 16 << 20  # of an upload, after which the room on the disk is looked at again
-_DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 Enqueue = Callable[[str, str, str, Options], Job]  # a job's id, name, scan and options
 
 
@@ -107,6 +106,6 @@ def _disk_full_refused() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _DISK_IS_FULL:
+        if error.errno in DISK_IS_FULL:
             raise Refused.no_room() from error
         raise

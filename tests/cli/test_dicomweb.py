@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from p2ch_luna.cli import dicomweb, main
+from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.io import write_series
@@ -56,6 +57,7 @@ def test_a_study_is_diagnosed_and_its_findings_are_stored(luna: Luna, fake: Fake
     assert out.endswith(f"SEG stored in {fake.url}\nSR stored in {fake.url}\n")
     assert "fetching (20)" in err
     assert "written:" not in out
+    assert "look at:" not in out
     assert modalities(fake) == ["SEG", "SR"]
 
 
@@ -117,6 +119,26 @@ def test_a_watch_tells_a_line_a_study(luna: Luna, fake: FakeDicomweb, tmp_path: 
     ]
     assert (folder / "results" / "1.2.3" / "report.html").is_file()
     assert sorted(path.name for path in folder.iterdir()) == ["results", "tmp", "watch.sqlite"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["--url", "{url}", "--study", "1.2.3"],
+        ["watch", "--url", "{url}", "--folder", "{folder}", "--existing", "--once"],
+    ],
+)
+def test_without_networks_the_command_ends_and_no_study_has_failed(
+    command: list[str], luna: Luna, fake: FakeDicomweb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*_: object, **__: object) -> NoduleDetector:
+        raise LunaError("segmentation: no weights")
+
+    monkeypatch.setattr(NoduleDetector, "load", missing)
+    folder = tmp_path / "dir"
+    code, out, err = luna(*(each.format(url=fake.url, folder=folder) for each in command))
+    assert (code, out, err.splitlines()[-1]) == (1, "", "luna: error: segmentation: no weights")
+    assert not any("/instances/" in path for _, path in fake.asked)
 
 
 @pytest.mark.parametrize("day", ["2026", "yesterday", "20261101-2026"])

@@ -33,6 +33,7 @@ class FakeDicomweb:
 
     fault: of a method and path.    silent: keywords that lists do not tell.
     ignores: parameters of a list that it does not know.    most: entries of a list, whatever is asked for.
+    sent: what comes in place of an instance, by its UID.    refused_reason: why nothing is stored, if so.
     """
 
     def __init__(self, url: str) -> None:
@@ -40,12 +41,15 @@ class FakeDicomweb:
         self.instances: dict[str, bytes] = {}
         self.asked: list[tuple[str, str]] = []
         self.authorizations: list[str | None] = []
+        self.hosts: list[str] = []
+        self.sent: dict[str, bytes] = {}
         self.fault: Callable[[str, str], Fault] = lambda _method, _path: None
         self.silent: set[str] = set()
         self.ignores: set[str] = set()
         self.most = 10_000
         self.kind = PARTS
         self.refused_reason: int | None = None
+        self.refusal_status = 409  # as the standard wants it where nothing at all is stored
 
     def send(self, *paths: Path) -> None:
         for path in sorted(paths):
@@ -104,6 +108,11 @@ class FakeDicomweb:
         return answer.to_json_dict()
 
 
+def kinds(fake: FakeDicomweb) -> list[str]:
+    """Modalities of what is there beside CT."""
+    return sorted(str(dataset.Modality) for kind in ("SEG", "SR") for dataset in fake.of(kind))
+
+
 def header(content: bytes) -> Dataset:
     return pydicom.dcmread(BytesIO(content), stop_before_pixels=True)
 
@@ -131,8 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(b"PatientName^Yamada", "text/plain", fault)
         elif "/instances/" in path and not path.endswith("metadata"):
             fake = self._fake
-            content = fake.instances[path.split("/")[-1]]
-            body = content
+            uid = path.split("/")[-1]
+            body = content = fake.sent.get(uid) or fake.instances[uid]
             if fake.kind.startswith("multipart"):
                 body = b"--zz\r\nContent-Type: application/dicom\r\n\r\n" + content + b"\r\n--zz--\r\n"
             self._answer(body, fake.kind, cut=fault == "cut")
@@ -148,7 +157,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "cut":
             self._fake.store(body)  # and dies before it says so
         else:
-            self._answer(json.dumps(self._fake.store(body)).encode(), "application/dicom+json")
+            status = 200 if self._fake.refused_reason is None else self._fake.refusal_status
+            self._answer(json.dumps(self._fake.store(body)).encode(), "application/dicom+json", status)
 
     @property
     def _fake(self) -> FakeDicomweb:
@@ -159,6 +169,7 @@ class _Handler(BaseHTTPRequestHandler):
         path = parts.path.removeprefix("/dicom-web/")
         self._fake.asked.append((self.command, path))
         self._fake.authorizations.append(self.headers["Authorization"])
+        self._fake.hosts.append(self.headers["Host"])
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
         return path, query, self._fake.fault(self.command, path)
 

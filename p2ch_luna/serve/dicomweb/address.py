@@ -1,12 +1,12 @@
-"""Where a DICOMweb server is, who asks it, and whether its answers are whole."""
+"""Where a DICOMweb server is, and who asks it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import requests
+from requests.auth import HTTPBasicAuth
 
 from p2ch_luna.errors import LunaError
 
@@ -27,22 +27,33 @@ def checked(url: str) -> str:
     return url.rstrip("/")
 
 
-def credentials(environment: Mapping[str, str]) -> Any:
-    """What `requests` takes: a function, name and password, or nothing."""
-    token, user = environment.get(TOKEN, "").strip(), environment.get(USER, "")
-    if not token:
-        return (user, environment.get(PASSWORD, "")) if user else None
+def credentials(
+    environment: Mapping[str, str],
+) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """What puts the credentials of the environment, if there are any, into each request.
+
+    Without it `requests` would look for others in ~/.netrc. Raises LunaError for what no header can carry.
+    """
+    token = environment.get(TOKEN, "").strip()
+    user, password = environment.get(USER, ""), environment.get(PASSWORD, "")
+    for name, value in ((TOKEN, token), (USER, user), (PASSWORD, password)):
+        if not value.isprintable() or not _is_latin(value):
+            raise LunaError(
+                f"{name}: has characters that no header can carry; expected letters, digits, signs"
+            )
 
     def authorize(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {token}"
-        return request
+        request.headers.pop("Host", None)  # dicomweb-client's has no port; http.client knows it
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return HTTPBasicAuth(user, password)(request) if user and not token else request
 
     return authorize
 
 
-def check_whole(response: requests.Response, **_: object) -> None:
-    """Raise ConnectionError for images whose closing delimiter has not come: the server died meanwhile."""
-    kind = response.headers.get("Content-Type", "").lower()
-    has_parts = kind.startswith("multipart/related") and "boundary" in kind
-    if has_parts and not response.content.rstrip().endswith(b"--"):
-        raise requests.ConnectionError("the answer was cut off")
+def _is_latin(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True

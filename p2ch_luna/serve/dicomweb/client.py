@@ -7,7 +7,6 @@ credentials, any other LunaError will not at all.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +17,20 @@ from typing import Any, TypeVar
 import requests
 from dicomweb_client.web import DICOMwebClient
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.dicom.sources import patient_kept_quiet
-from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER, check_whole, checked, credentials
+from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER, checked, credentials
+from p2ch_luna.serve.dicomweb.answers import (
+    ODD,
+    Entry,
+    by_uid,
+    first,
+    instance_in,
+    refusals_in,
+    uid_of,
+    values,
+)
 
 TIMEOUT_SECONDS = (10.0, 120.0)  # to connect; from one piece of an answer to the next
 PAGE = 500  # entries of a list that are asked for at once
@@ -30,13 +38,12 @@ _LATER = (408, 425, 429)  # and from 500 on: the request may go well another tim
 _DENIED = (401, 403, 407)
 _MISSING = 404
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)  # reasons not to store that may pass
-_ODD_ANSWERS = (InvalidDicomError, AttributeError, EOFError, LookupError, TypeError, ValueError)
-_UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_JSON = "application/dicom+json, */*;q=0.5"  # answers to what is stored, rather than XML
+_INSTANCE_AS_IT_IS = 'multipart/related; type="application/dicom"; transfer-syntax=*'
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITIES, _MODALITY, _BODY_PART, _MANUFACTURER = "00080061", "00080060", "00180015", "00080070"
 _COUNT = "00201209"  # of the instances of a series
 
-Entry = Mapping[str, Any]  # DICOM JSON by tag
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 for _name in ("dicomweb_client", "retrying"):  # what they log of failures is told here, in one line
@@ -45,6 +52,10 @@ for _name in ("dicomweb_client", "retrying"):  # what they log of failures is to
 
 class UnreachableError(LunaError):
     """The server does not answer, or not as it should: it may later."""
+
+
+class OddAnswerError(UnreachableError):
+    """What came for an instance is not that instance; it is hardly a matter of time."""
 
 
 class DeniedError(LunaError):
@@ -66,17 +77,12 @@ class Series:
     manufacturer: str
 
 
-def is_uid(text: str) -> bool:
-    """Whether it is a DICOM UID, so fit to be a part of a path too; leading zeros are let pass."""
-    return len(text) <= 64 and _UID.fullmatch(text) is not None
-
-
 class Server:
     """A DICOMweb server by its URL; instances are in memory one at a time.
 
     environment: holds the credentials, if there are any: `TOKEN`, or `USER` and `PASSWORD`.
     pauses: seconds to wait before each further try of a request that is `UnreachableError`.
-    Raises LunaError for a URL that is none of a server, or has credentials in it.
+    Raises LunaError for a URL that is none of a server or has credentials in it, and for odd credentials.
     """
 
     def __init__(
@@ -90,9 +96,8 @@ class Server:
         self._pauses, self._sleep = pauses, sleep
         self._session = requests.Session()
         self._session.auth = credentials(environment)
-        self._client = DICOMwebClient(
-            self.url, self._session, callback=check_whole, permissive_uid=True, timeout=TIMEOUT_SECONDS
-        )
+        self._session.headers["Accept"] = _JSON
+        self._client = DICOMwebClient(self.url, self._session, permissive_uid=True, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # its own sends large bodies empty the second time
 
     def close(self) -> None:
@@ -105,68 +110,76 @@ class Server:
         found = self._all(
             "the list of studies",
             _STUDY,
-            lambda **page: self._client.search_for_studies(
-                search_filters=filters, fields=["ModalitiesInStudy"], **page
-            ),
+            partial(self._client.search_for_studies, search_filters=filters, fields=["ModalitiesInStudy"]),
+            lambda entry: values(entry, _MODALITIES) or ["CT"],
         )
-        return [uid for uid, entry in found.items() if "CT" in (_values(entry, _MODALITIES) or ["CT"])]
+        return [uid for uid, modalities in found.items() if "CT" in modalities]
 
     def series(self, study_uid: str) -> list[Series]:
         """Of a study; none if the study is not there."""
         fields = ["Modality", "BodyPartExamined", "Manufacturer", "NumberOfSeriesRelatedInstances"]
-        found = self._all(
-            f"study {study_uid}",
-            _SERIES,
-            lambda **page: self._client.search_for_series(study_uid, fields=fields, **page),
-        )
-        tags = (_MODALITY, _COUNT, _BODY_PART, _MANUFACTURER)
-        return [Series(uid, *(_first(entry, tag) for tag in tags)) for uid, entry in found.items()]
+        tags = (_SERIES, _MODALITY, _COUNT, _BODY_PART, _MANUFACTURER)
+        try:
+            found = self._all(
+                f"study {study_uid}",
+                _SERIES,
+                partial(self._client.search_for_series, study_uid, fields=fields),
+                lambda entry: Series(*(first(entry, tag) for tag in tags)),
+            )
+        except MissingError:
+            return []
+        return list(found.values())
 
     def instances(self, study_uid: str, series_uid: str) -> list[str]:
         """UIDs of the instances of a series."""
-        return list(
-            self._all(
-                f"series {series_uid}",
-                _INSTANCE,
-                lambda **page: self._client.search_for_instances(study_uid, series_uid, **page),
-            )
-        )
+        search = partial(self._client.search_for_instances, study_uid, series_uid)
+        return list(self._all(f"series {series_uid}", _INSTANCE, search, lambda _: None))
 
     def manufacturer(self, study_uid: str, series_uid: str) -> str:
         """Of a series' equipment, by the header of its first instance."""
         uids = self.instances(study_uid, series_uid)
         if not uids:
             return ""
-        header = self._tried(
+        return self._tried(
             f"the header of instance {uids[0]}",
-            lambda: self._client.retrieve_instance_metadata(study_uid, series_uid, uids[0]),
+            lambda: first(
+                self._client.retrieve_instance_metadata(study_uid, series_uid, uids[0]), _MANUFACTURER
+            ),
         )
-        return _first(header, _MANUFACTURER)
 
     def fetch(self, study_uid: str, series_uid: str, uid: str, path: Path) -> None:
-        """Write an instance to `path`, in the transfer syntax in which the server has it.
+        """Write an instance to `path`, byte by byte as the server has it.
 
-        Raises OSError where the file cannot be written.
+        Raises OddAnswerError for what is no instance, OSError where the file cannot be written.
         """
-        what = f"instance {uid}"
-        found = self._tried(what, lambda: self._client.retrieve_instance(study_uid, series_uid, uid))
-        if found.get("SOPInstanceUID") != uid:
-            raise LunaError(f"{self.url}: another instance came for {uid}; expected that one")
-        with patient_kept_quiet():
-            found.save_as(path)
+        place = f"{self.url}/studies/{study_uid}/series/{series_uid}/instances/{uid}"
+        path.write_bytes(self._tried(f"instance {uid}", lambda: self._instance(place, uid)))
+
+    def _instance(self, place: str, uid: str) -> bytes:
+        answer = self._session.get(place, headers={"Accept": _INSTANCE_AS_IT_IS}, timeout=TIMEOUT_SECONDS)
+        answer.raise_for_status()
+        try:
+            content = instance_in(answer)
+            found = uid_of(content)
+        except (requests.RequestException, MemoryError):
+            raise
+        except Exception as error:  # of any kind: it is read from what may be anything
+            raise OddAnswerError(
+                f"{self.url}: what came is no whole DICOM file; expected instance {uid}"
+            ) from error
+        if found != uid:
+            raise OddAnswerError(f"{self.url}: another instance came; expected instance {uid}")
+        return content
 
     def has(self, study_uid: str, series_uid: str, uid: str) -> bool:
         """Whether an instance is there."""
+        search = partial(
+            self._client.search_for_instances, study_uid, series_uid, search_filters={"SOPInstanceUID": uid}
+        )
         try:
-            found = self._tried(
-                f"instance {uid}",
-                lambda: self._client.search_for_instances(
-                    study_uid, series_uid, search_filters={"SOPInstanceUID": uid}
-                ),
-            )
+            return uid in self._tried(f"instance {uid}", lambda: by_uid(search(), _INSTANCE))
         except MissingError:
             return False
-        return any(_first(entry, _INSTANCE) == uid for entry in found)
 
     def store(self, path: Path) -> bool:
         """Store a DICOM file in the study it names; False if the server has that instance already.
@@ -175,40 +188,53 @@ class Server:
         """
         with patient_kept_quiet():
             dataset = dcmread(path)
-        study_uid, uid = str(dataset.StudyInstanceUID), str(dataset.SOPInstanceUID)
-        if self.has(study_uid, str(dataset.SeriesInstanceUID), uid):
+        uids = (str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), str(dataset.SOPInstanceUID))
+        if self.has(*uids):
             return False
-        what = f"to store instance {uid}"
-        answer = self._tried(what, lambda: self._client.store_instances([dataset], study_uid))
-        self._check_stored(dataset, answer)
+        is_told = self._tried(f"to store instance {uids[-1]}", lambda: self._stow(dataset))
+        if not is_told and not self.has(*uids):
+            raise UnreachableError(
+                f"{self.url}: took instance {uids[-1]}, and does not have it; expected it there"
+            )
         return True
 
-    def _check_stored(self, dataset: Dataset, answer: Dataset) -> None:
-        """What the answer does not say, the server is asked for."""
+    def _stow(self, dataset: Dataset) -> bool:
+        """Whether the answer says that it is stored. Raises LunaError where it says that it is not."""
         uid = str(dataset.SOPInstanceUID)
+        try:
+            answer = self._client.store_instances([dataset], str(dataset.StudyInstanceUID))
+        except requests.HTTPError as error:
+            refusals = refusals_in(error.response)
+            if refusals is None:
+                raise
+            answer = refusals
         for failed in answer.get("FailedSOPSequence") or []:
             reason = int(failed.get("FailureReason") or 0)
             kind = UnreachableError if reason in _OUT_OF_RESOURCES else LunaError
             raise kind(f"{self.url}: does not store instance {uid}: reason 0x{reason:04X}")
         stored = answer.get("ReferencedSOPSequence") or []
-        if any(item.get("ReferencedSOPInstanceUID") == uid for item in stored):
-            return
-        if not self.has(str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID), uid):
-            raise UnreachableError(
-                f"{self.url}: took instance {uid}, and does not have it; expected it there"
-            )
+        return any(item.get("ReferencedSOPInstanceUID") == uid for item in stored)
 
-    def _all(self, what: str, key: str, search: Callable[..., list[dict[str, Any]]]) -> dict[str, Entry]:
-        """All entries of a list by the UID of tag `key`, whether the server gives them by the page or not."""
-        found: dict[str, Entry] = {}
+    def _all(
+        self,
+        what: str,
+        key: str,
+        search: Callable[..., list[dict[str, Any]]],
+        read: Callable[[Entry], T],
+    ) -> dict[str, T]:
+        """What is read of all entries of a list, by the UID of tag `key`; by the page or all at once."""
+
+        def asked(**place: int) -> dict[str, T]:
+            return {uid: read(entry) for uid, entry in by_uid(search(**place), key).items()}
+
+        found: dict[str, T] = {}
         while True:
-            asked = partial(search, limit=PAGE, offset=len(found))
-            page = _by_uid(self._tried(what, asked), key)
+            page = self._tried(what, partial(asked, limit=PAGE, offset=len(found)))
             if page.keys() <= found.keys():
                 break
             found |= page
         if page and len(found) == PAGE:  # the offset was ignored, the limit may not have been
-            found |= _by_uid(self._tried(what, search), key)
+            found |= self._tried(what, asked)
         return found
 
     def _tried(self, what: str, request: Callable[[], T]) -> T:
@@ -235,7 +261,7 @@ class Server:
             raise UnreachableError(f"{self.url}: no answer in time; expected {what}") from error
         except requests.ConnectionError as error:
             raise UnreachableError(f"{self.url}: cannot be reached; expected {what}") from error
-        except (requests.RequestException, *_ODD_ANSWERS) as error:
+        except (requests.RequestException, *ODD) as error:
             raise UnreachableError(f"{self.url}: no DICOMweb answer; expected {what}") from error
 
     def _refusal(self, what: str, status: int) -> LunaError:
@@ -245,15 +271,3 @@ class Server:
         kind = MissingError if status == _MISSING else LunaError
         kind = UnreachableError if status >= 500 or status in _LATER else kind
         return kind(f"{self.url}: answers {status}; expected {what}")
-
-
-def _by_uid(entries: list[dict[str, Any]], key: str) -> dict[str, Entry]:
-    return {uid: entry for entry in entries if is_uid(uid := _first(entry, key))}
-
-
-def _values(entry: Entry, tag: str) -> list[str]:
-    return [str(value) for value in entry.get(tag, {}).get("Value") or [] if value is not None]
-
-
-def _first(entry: Entry, tag: str) -> str:
-    return next(iter(_values(entry, tag)), "")

@@ -10,13 +10,21 @@ from tempfile import TemporaryDirectory
 
 from p2ch_luna.errors import LunaError, told
 from p2ch_luna.inference.detector import Progress
-from p2ch_luna.io.dicom_choice import is_elsewhere
+from p2ch_luna.io.dicom_choice import elsewhere
 from p2ch_luna.report.dicom.sources import MANUFACTURER
 from p2ch_luna.report.outputs import SEGMENTATION, STRUCTURED_REPORT
 from p2ch_luna.report.schema import Report
 from p2ch_luna.serve.dicomweb.client import Series, Server
 
 Diagnose = Callable[[Path, Path], Report]  # of a folder of DICOM, into a folder of results
+
+
+class GoneError(LunaError):
+    """What was diagnosed is not on the server any more."""
+
+
+class UnforeseenError(LunaError):
+    """A diagnosis failed in a way of which nobody knows whether the scan or the machine is at fault."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,14 @@ class Study:
     @property
     def elsewhere(self) -> str | None:
         """The parts of the body that are shown, if each series says so and none shows a chest."""
-        parts = {series.body_part.upper() for series in self.ct}
-        return ", ".join(sorted(parts)) if parts and all(map(is_elsewhere, parts)) else None
+        parts = {elsewhere(series.body_part) for series in self.ct}
+        named = sorted(part for part in parts if part)
+        return ", ".join(named) if named and None not in parts else None
+
+    @property
+    def counts(self) -> dict[str, str]:
+        """Of the images of each CT series, in no order."""
+        return {series.uid: series.count for series in self.ct}
 
 
 @dataclass(frozen=True)
@@ -91,23 +105,32 @@ def _fetch(server: Server, study: Study, folder: Path, progress: Progress) -> No
 
 
 def diagnosed(diagnose: Diagnose, scan: Path, results: Path) -> Report:
-    """Diagnose a fetched study. Raises LunaError, whatever goes wrong: its text is of no patient."""
+    """Diagnose a fetched study.
+
+    Raises LunaError, whatever goes wrong: its text is of no patient. It is caused by the OSError if there is
+    one, and an UnforeseenError if nobody knows why.
+    """
     try:
         return diagnose(scan, results)
     except LunaError as error:
         text = str(error).replace(str(scan), f"study {scan.name}")
         raise LunaError(text) from (error.__cause__ or error)
     except Exception as error:  # of any kind: a traceback may quote a header
-        raise LunaError(f"study {scan.name}: the diagnosis failed: {told(error)}") from error
+        kind = LunaError if isinstance(error, OSError) else UnforeseenError
+        raise kind(f"study {scan.name}: the diagnosis failed: {told(error)}") from error
 
 
 def store(server: Server, report: Report, results: Path) -> tuple[Stored, ...]:
     """Store the SEG, if there is one, then the SR that refers to it; what is there already stays as it is.
 
-    Raises LunaError where there is no SR, or one cannot be stored.
+    Raises GoneError where the series is not there any more, which would come back as a study of findings
+    alone, LunaError where there is no SR, or one cannot be stored.
     """
     if STRUCTURED_REPORT not in report.files:
         raise LunaError(f"{report.scan.name}: {(*report.warnings, 'no SR was made')[-1]}; nothing is stored")
+    read = report.scan.series[0]
+    if read.series_uid not in {series.uid for series in server.series(read.study_uid)}:
+        raise GoneError(f"study {read.study_uid}: it is gone from the server; nothing is stored")
     kinds = {SEGMENTATION: "SEG", STRUCTURED_REPORT: "SR"}
     return tuple(
         Stored(kind, server.store(results / name)) for name, kind in kinds.items() if name in report.files

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 
 from p2ch_luna.geometry import CtVolume, ImageGeometry
+from p2ch_luna.inference.detector import Silent
 from p2ch_luna.io import write_series
 from p2ch_luna.report.diagnose import diagnose as diagnose_one
 from p2ch_luna.report.outputs import Wanted
 from p2ch_luna.serve.dicomweb.client import Server
 from p2ch_luna.serve.dicomweb.study import Diagnose
+from p2ch_luna.serve.dicomweb.watch import Watch, watching
 from support.diagnosed import FixedDetector
 from support.dicom_files import retag
 from support.dicomweb import FakeDicomweb, serving
@@ -59,3 +62,23 @@ def detector() -> FixedDetector:
 @pytest.fixture
 def diagnose(detector: FixedDetector) -> Diagnose:
     return partial(diagnose_one, detector=detector, wanted=Wanted(page=False))
+
+
+@pytest.fixture
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def new_watch(
+    server: Server, tmp_path: Path, diagnose: Diagnose, told: list[str]
+) -> Iterator[Callable[..., Watch]]:
+    """Makes a watch on the same folder each time; an hour passes from one glance at the clock to the next."""
+    hours = itertools.count(0, 3600)
+
+    def new(diagnose: Diagnose = diagnose, **options: object) -> Watch:
+        given = {"sleep": lambda _: None, "clock": lambda: next(hours), **options}
+        return Watch(server, tmp_path / "dir", diagnose, told.append, Silent(), **given)  # type: ignore[arg-type]
+
+    with watching(tmp_path / "dir"):
+        yield new

@@ -11,37 +11,18 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.dicomweb import client
-from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER
-from p2ch_luna.serve.dicomweb.client import DeniedError, MissingError, Server, UnreachableError
+from p2ch_luna.serve.dicomweb.client import (
+    DeniedError,
+    MissingError,
+    OddAnswerError,
+    Server,
+    UnreachableError,
+)
 from support.dicomweb import FakeDicomweb
 
 Scan = Callable[..., list[Path]]
-
-
-@pytest.mark.parametrize(
-    "url", ["", "pacs", "ftp://pacs/dicom-web", "https://", "https://pacs:x/", "https://pacs/?study=1"]
-)
-def test_what_is_no_address_is_refused(url: str) -> None:
-    with pytest.raises(LunaError, match="no address of a server"):
-        Server(url, {})
-
-
-def test_credentials_in_the_address_are_refused_and_not_repeated() -> None:
-    with pytest.raises(LunaError, match=TOKEN) as refused:
-        Server("https://me:secret@pacs/dicom-web", {})
-    assert "secret" not in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    ("environment", "sent"),
-    [({TOKEN: "abc\n"}, "Bearer abc"), ({USER: "me", PASSWORD: "pw"}, "Basic bWU6cHc="), ({}, None)],
-)
-def test_credentials_of_the_environment_go_with_each_request(
-    environment: dict[str, str], sent: str | None, fake: FakeDicomweb
-) -> None:
-    with closing(Server(fake.url + "/", environment)) as server:
-        server.studies()
-    assert fake.authorizations == [sent]
+ODD_GROUP = bytes.fromhex("00000000 04000000 01000000")  # pydicom reads a group 0000, and does not write it
+IMAGE_TYPE = b"\x08\x00\x08\x00"
 
 
 @pytest.mark.parametrize(
@@ -78,6 +59,27 @@ def test_a_uid_that_could_be_a_path_is_not_listed(fake: FakeDicomweb, server: Se
 
 
 @pytest.mark.parametrize(
+    "entry",
+    [
+        None,
+        "x",
+        {"0020000D": None},
+        {"0020000D": {"Value": "1.2"}},
+        {"0020000D": {"Value": ["1.2"]}, "00080061": 3},
+    ],
+)
+def test_an_odd_entry_of_a_list_is_an_odd_answer(entry: object, fake: FakeDicomweb, server: Server) -> None:
+    fake.listed = lambda _path, _query: [entry]  # type: ignore[method-assign, list-item]
+    with pytest.raises(UnreachableError, match="no DICOMweb answer; expected the list of studies"):
+        server.studies()
+
+
+def test_a_study_that_is_not_there_has_no_series(fake: FakeDicomweb, server: Server) -> None:
+    fake.fault = lambda _method, _path: 404
+    assert server.series("1.2.3") == []
+
+
+@pytest.mark.parametrize(
     "kind", ["multipart/related; type=application/dicom; boundary=zz", "application/dicom"]
 )
 def test_an_instance_comes_byte_by_byte(
@@ -86,6 +88,8 @@ def test_an_instance_comes_byte_by_byte(
     fake.kind = kind
     fake.send(*scan())
     uid, content = next(iter(fake.instances.items()))
+    fake.sent[uid] = content = content.replace(IMAGE_TYPE, ODD_GROUP + IMAGE_TYPE, 1)
+    assert ODD_GROUP in content
     server.fetch("1.2.3", "1.2.3.1", uid, tmp_path / "one.dcm")
     assert (tmp_path / "one.dcm").read_bytes() == content
 
@@ -96,6 +100,32 @@ def test_half_an_instance_is_none(fake: FakeDicomweb, server: Server, scan: Scan
     with pytest.raises(UnreachableError):
         server.fetch("1.2.3", "1.2.3.1", next(iter(fake.instances)), tmp_path / "one.dcm")
     assert not (tmp_path / "one.dcm").exists()
+
+
+@pytest.mark.parametrize("garble", [lambda _: b"no DICOM" * 50, lambda c: c[:132] + b"\xff" * 99])
+def test_what_cannot_be_read_is_odd(
+    garble: Callable[[bytes], bytes], fake: FakeDicomweb, server: Server, scan: Scan, tmp_path: Path
+) -> None:
+    fake.send(*scan())
+    uid, content = next(iter(fake.instances.items()))
+    fake.sent[uid] = garble(content)
+    with pytest.raises(OddAnswerError, match=f"no whole DICOM file; expected instance {uid}"):
+        server.fetch("1.2.3", "1.2.3.1", uid, tmp_path / "one.dcm")
+
+
+def test_a_corrupt_uid_tells_no_patient(
+    fake: FakeDicomweb, server: Server, scan: Scan, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    """Its length reaches into the elements that say who the patient is."""
+    fake.send(*scan())
+    uid, content = next(iter(fake.instances.items()))
+    start = content.index(b"\x08\x00\x18\x00") + 4  # its length, as VRs are implicit
+    reach = content.index(b"Yamada") + 12 - (start + 4)
+    fake.sent[uid] = content[:start] + reach.to_bytes(4, "little") + content[start + 4 :]
+    with pytest.raises(OddAnswerError) as told:
+        server.fetch("1.2.3", "1.2.3.1", uid, tmp_path / "one.dcm")
+    assert "Yamada" not in str(told.value)
+    assert not recwarn.list
 
 
 @pytest.mark.parametrize(
@@ -117,7 +147,7 @@ def test_a_refusal_says_whether_to_try_again(
 ) -> None:
     fake.fault = lambda _method, _path: status
     with pytest.raises(LunaError, match=str(status)) as refused:
-        server.series("1.2.3")
+        server.instances("1.2.3", "1.2.3.1")
     assert type(refused.value) is kind
     assert "Yamada" not in str(refused.value)  # which the answer says
     assert len(fake.asked) == 1
@@ -169,14 +199,22 @@ def test_what_is_there_is_not_stored_again(fake: FakeDicomweb, server: Server, s
     assert "POST" not in [method for method, _ in fake.asked]
 
 
+@pytest.mark.parametrize("status", [200, 202, 409])
 @pytest.mark.parametrize(("reason", "kind"), [(0x0110, LunaError), (0xA700, UnreachableError)])
 def test_an_instance_that_is_not_stored_is_told(
-    reason: int, kind: type[LunaError], fake: FakeDicomweb, server: Server, scan: Scan
+    reason: int, kind: type[LunaError], status: int, fake: FakeDicomweb, server: Server, scan: Scan
 ) -> None:
-    fake.refused_reason = reason
+    fake.refused_reason, fake.refusal_status = reason, status
     with pytest.raises(LunaError, match=f"0x{reason:04X}") as refused:
         server.store(scan()[0])
     assert type(refused.value) is kind
+
+
+def test_a_conflict_without_a_reason_is_told(fake: FakeDicomweb, server: Server, scan: Scan) -> None:
+    fake.fault = lambda method, _path: 409 if method == "POST" else None
+    with pytest.raises(LunaError, match="answers 409; expected to store instance") as refused:
+        server.store(scan()[0])
+    assert type(refused.value) is LunaError
 
 
 @pytest.mark.parametrize("is_kept", [True, False])

@@ -7,9 +7,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import TextIO
 
 import numpy as np
 import pydicom
@@ -141,6 +142,20 @@ def test_a_watch_that_is_killed_after_the_diagnosis_stores_it_once(
     assert seg.SOPInstanceUID == written.SOPInstanceUID
 
 
+@contextmanager
+def followed(orthanc: Orthanc, folder: Path) -> Iterator[TextIO]:
+    """What `luna dicomweb watch` tells, by the line; it is told to end with the block."""
+    command = [sys.executable, "-m", "p2ch_luna", "dicomweb", "watch", "--url", orthanc.dicomweb]
+    options = ["--folder", str(folder), "--interval", "1", "--device", "cpu"]
+    with subprocess.Popen([*command, *options], stdout=subprocess.PIPE, encoding="utf-8") as process:
+        assert process.stdout
+        try:
+            yield process.stdout
+        finally:
+            process.terminate()
+    assert process.returncode == 128 + signal.SIGTERM
+
+
 def luna(*arguments: object) -> int:
     with pytest.raises(SystemExit) as done:
         main(["dicomweb", *map(str, arguments)])
@@ -150,7 +165,7 @@ def luna(*arguments: object) -> int:
 def test_a_phantom_is_watched_for_diagnosed_and_its_findings_read_back(
     orthanc: Orthanc, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By the bundled networks, and by hand once more."""
+    """It comes while the watch is on, which has the bundled networks; then by hand once more."""
     phantom = make_phantom(
         np.random.default_rng(3),
         shape_irc=(110, 230, 280),
@@ -158,26 +173,17 @@ def test_a_phantom_is_watched_for_diagnosed_and_its_findings_read_back(
         diameters_mm=[14, 10, 18],
     )
     write_series(tmp_path / "series", phantom.ct)
-    orthanc.send(*sorted((tmp_path / "series").iterdir()))
-    watching = (
-        "watch",
-        "--url",
-        orthanc.dicomweb,
-        "--folder",
-        tmp_path / "dir",
-        "--interval",
-        "0.1",
-        "--once",
-    )
-    assert luna(*watching, "--existing", "--device", "cpu") == 0
+    with followed(orthanc, tmp_path / "dir") as watch:
+        assert "already: 0" in watch.readline()
+        orthanc.send(*sorted((tmp_path / "series").iterdir()))
+        line = watch.readline()
     (seg,), (sr,) = read(orthanc, "SEG"), read(orthanc, "SR")
     (first,) = {header.StudyInstanceUID for header in read(orthanc, "CT")}
     assert {seg.StudyInstanceUID, sr.StudyInstanceUID} == {first}
     assert seg.ReferencedSeriesSequence[0].SeriesInstanceUID == phantom.ct.series_uid
     assert len(seg.SegmentSequence) >= 3
     assert seg.SOPInstanceUID in str(sr.CurrentRequestedProcedureEvidenceSequence)
-    assert f"study {first}: {len(seg.SegmentSequence)} findings, SEG and SR stored" in capsys.readouterr().out
-    assert luna(*watching) == 0
+    assert line == f"study {first}: {len(seg.SegmentSequence)} findings, SEG and SR stored\n"
     assert luna("--url", orthanc.dicomweb, "--study", first, "--device", "cpu") == 0
     assert f"SR is already in {orthanc.dicomweb}" in capsys.readouterr().out
     assert counts(orthanc) == (1, 1)

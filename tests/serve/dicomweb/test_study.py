@@ -13,8 +13,10 @@ from p2ch_luna.report.schema import Report
 from p2ch_luna.serve.dicomweb.client import Series, Server, UnreachableError
 from p2ch_luna.serve.dicomweb.study import (
     Diagnose,
+    GoneError,
     Stored,
     Study,
+    UnforeseenError,
     diagnosed,
     fetched,
     find_study,
@@ -38,6 +40,18 @@ def test_a_study_that_may_show_a_chest_is_not_elsewhere(parts: list[str]) -> Non
 
 def test_a_study_of_other_parts_says_which() -> None:
     assert study("HEAD", "Abdomen", "HEAD").elsewhere == "ABDOMEN, HEAD"
+
+
+@pytest.mark.parametrize(
+    ("part", "told"),
+    [
+        ("HEAD\nstudy 9.9: stored \x1b[31mYAMADA^TAROU 19700101", "HEAD"),
+        ("C-Spine Yamada", "SPINE"),
+        ("CERVICALSPINE", "SPINE"),
+    ],
+)
+def test_of_what_a_server_calls_a_part_known_words_alone_are_told(part: str, told: str) -> None:
+    assert study(part).elsewhere == told
 
 
 def test_images_are_counted_where_the_server_does_not(fake: FakeDicomweb, server: Server, scan: Scan) -> None:
@@ -86,7 +100,7 @@ def test_the_text_of_an_unforeseen_error_is_not_told() -> None:
     def fail(_scan: Path, _results: Path) -> Report:
         raise ValueError("Yamada^Tarou")
 
-    with pytest.raises(LunaError, match=r"study 1\.2\.3: the diagnosis failed: ValueError") as told:
+    with pytest.raises(UnforeseenError, match=r"study 1\.2\.3: the diagnosis failed: ValueError") as told:
         diagnosed(fail, Path("1.2.3"), Path("out"))
     assert "Yamada" not in str(told.value)
 
@@ -116,3 +130,13 @@ def test_without_an_sr_nothing_is_stored(
     with pytest.raises(LunaError, match="nothing is stored"):
         store(server, report, tmp_path / "out")
     assert fake.instances == {}
+
+
+def test_findings_of_a_series_that_is_gone_are_not_stored(
+    fake: FakeDicomweb, server: Server, scan: Scan, tmp_path: Path, diagnose: Diagnose
+) -> None:
+    fake.send(*scan("1.2.4"))
+    report = diagnose(scan("1.2.3")[0].parent, tmp_path / "out")
+    with pytest.raises(GoneError, match=r"study 1\.2\.3: it is gone"):
+        store(server, report, tmp_path / "out")
+    assert fake.of("SEG") == []
