@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from p2ch_luna.geometry import AIR_HU, CtVolume, ImageGeometry
 from p2ch_luna.io import read_ct
+from support.installed import build_wheel, install
 
 
 @pytest.fixture
@@ -50,3 +53,17 @@ def lidc_ct(lidc_series: Path) -> CtVolume:
     ct = read_ct(lidc_series)
     ct.hu.setflags(write=False)
     return ct
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package as it is given away."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+@pytest.fixture(scope="session")
+def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of programs of an environment that has the wheel, without extras; made in a minute."""
+    environment = tmp_path_factory.mktemp("installed") / "environment"
+    yield install(wheel, environment)
+    shutil.rmtree(environment)  # more than 1 GB, which pytest would keep

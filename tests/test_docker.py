@@ -9,11 +9,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-import zipfile
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -24,27 +22,14 @@ import pytest
 import yaml
 
 from p2ch_luna.cli import cli
+from support.installed import BUILD, copied, copy_of_what_is_copied, stages
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = ROOT / "Dockerfile"
 TOOLS = Path(sys.executable).parent
 
 
-def stages() -> dict[str, list[tuple[str, str]]]:
-    """(INSTRUCTION, the rest) by what FROM says; continued lines are joined, comments left out."""
-    lines = [line for line in DOCKERFILE.read_text("utf-8").splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
-    found: dict[str, list[tuple[str, str]]] = {"": []}
-    for line in filter(None, joined):
-        word, rest = line.split(maxsplit=1)
-        if word == "FROM":
-            found[rest] = []
-        else:
-            found[list(found)[-1]].append((word, rest))
-    return found
-
-
-BUILD, SERVE = "python:${PYTHON} AS build", "python:${PYTHON} AS serve"
+SERVE = "python:${PYTHON} AS serve"
 DEVICES = ["cpu", "cuda"]
 
 
@@ -57,11 +42,6 @@ def served(device: str) -> list[str]:
     (command,) = rest_of("CMD", f"serve AS {device}")
     words: list[str] = json.loads(command)
     return words
-
-
-def copied() -> list[str]:
-    """What the build stage takes from the repository."""
-    return [name for rest in rest_of("COPY", BUILD) for name in rest.split()[:-1]]
 
 
 def composition() -> dict[str, Any]:
@@ -202,34 +182,6 @@ def test_the_steps_of_the_manual_name_services_and_profiles_that_there_are(line:
     verbs = {"logs", "exec", "restart", "stop", "run"} & set(words)
     places = [word for verb in verbs for word in words[words.index(verb) + 1 :] if word[0] != "-"]
     assert not places or places[0] in SERVICES
-
-
-def copy_of_what_is_copied(folder: Path) -> Path:
-    """What the engine would have in /build before the first RUN."""
-    for name in copied():
-        place = folder / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).is_dir():
-            unwanted = shutil.ignore_patterns("__pycache__")
-            shutil.copytree(ROOT / name, place, symlinks=True, ignore=unwanted)
-        else:
-            shutil.copy(ROOT / name, place)
-    return folder
-
-
-@pytest.mark.slow
-def test_the_wheel_has_the_networks_the_page_and_lidc(tmp_path: Path) -> None:
-    """Built from what the image copies, by the command of the image."""
-    build = copy_of_what_is_copied(tmp_path / "build")
-    pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "--wheel-dir", tmp_path, "."], cwd=build, check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    with zipfile.ZipFile(wheel) as opened:
-        packed = set(opened.namelist())
-    for folder in ("weights", "lidc", "serve/static", "report/html/static"):
-        there = {f"p2ch_luna/{folder}/{file.name}" for file in (ROOT / "p2ch_luna" / folder).iterdir()}
-        assert there
-        assert there <= packed
 
 
 def run_build(folder: Path) -> Path:

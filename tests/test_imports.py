@@ -16,7 +16,8 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
     ("cli",),
     ("serve",),
     ("report",),
-    ("inference", "training", "export"),
+    ("export",),  # it writes what the runtimes of inference read
+    ("inference", "training"),
     ("models",),
     ("datasets",),
     ("io", "metrics", "lungs", "config"),
@@ -26,7 +27,9 @@ LEVELS = (  # the top first; parts of one level do not import each other, but fo
 LEVEL = {part: number for number, parts in enumerate(LEVELS) for part in parts}
 BESIDE = {
     ("io", "lungs"),  # io/scan_cache.py keeps prepared scans
-    ("", "report"),  # `from p2ch_luna import diagnose`, imported when it is asked for
+    ("", "report"),  # `from p2ch_luna import diagnose`, imported when it is asked for, as
+    ("", "inference"),  # `NoduleDetector` and
+    ("", "errors"),  # `LunaError`
 }
 MAY_IMPORT_CONFIG = ("config", "cli", "training/fit.py", "training/checks.py")
 LIGHT = (

@@ -28,6 +28,13 @@ device_option = click.option(
     show_default=True,
     help="Where to compute; auto: CUDA if it is there, else the CPU.",
 )
+runtime_option = click.option(
+    "--runtime",
+    type=click.Choice(["torch", "openvino", "onnxruntime"]),
+    default="torch",
+    show_default=True,
+    help="What computes the networks; openvino and onnxruntime (extras of these names) are for CPUs.",
+)
 cache_option = click.option(
     "--cache",
     "cache_folder",

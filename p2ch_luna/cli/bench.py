@@ -32,6 +32,7 @@ def bench() -> None:
     luna bench data
     luna bench train
     luna bench diagnose
+    luna bench runtime
     """
 
 
@@ -156,6 +157,48 @@ def diagnose(runs: int, scan: Path | None, tiles: bool, as_json: bool) -> None:
     _print(figures, as_json)
 
 
+@bench.command()
+@click.option(
+    "--runs", type=click.IntRange(1), default=5, show_default=True, help="Medians are over so many."
+)
+@click.option("--compiled", is_flag=True, help="Also as AOTInductor compiles them: a minute for each more.")
+@threads_option
+@json_option
+def runtime(runs: int, compiled: bool, threads: int | None, as_json: bool) -> None:
+    """Measure each bundled network on each runtime that is installed, and name the fastest.
+
+    About two minutes on two cores. A pass is over one tile of a chest, or a batch of candidates; differences
+    are of probabilities, from torch in float32.
+
+    \b
+    luna bench runtime
+    luna bench runtime --runs 20 --compiled
+    """
+    from dataclasses import asdict
+
+    from p2ch_luna.report.bench.runtimes import fastest, measure
+
+    use_threads(threads)
+    with progress() as stages, TemporaryDirectory() as temporary:
+        timings = list(measure(Path(temporary), stages.stage, runs, compiled=compiled))
+    best = fastest(timings)
+    if as_json:
+        echo_json({"fastest": best, "timings": [asdict(timing) for timing in timings]})
+        return
+    rows = [
+        (
+            f"{one.network}, {'x'.join(map(str, one.shape))}",
+            one.runtime,
+            f"{_short(one.milliseconds)} ms",
+            f"{one.times_eager:.2f}",
+            f"{one.largest_difference:.1g}",
+        )
+        for one in timings
+    ]
+    click.echo(_table([("network", "runtime", "a pass", "times as fast", "largest difference"), *rows]))
+    click.echo(f"\nThe fastest here: luna diagnose --runtime {best}")
+
+
 def _print(figures: list[Figure], as_json: bool) -> None:
     if as_json:
         echo_json([{"what": f.what, "value": f.value, "unit": f.unit, "bound": f.bound} for f in figures])
@@ -165,14 +208,19 @@ def _print(figures: list[Figure], as_json: bool) -> None:
 
 def _as_text(figures: list[Figure]) -> str:
     """A line a figure, as a table that Markdown shows too."""
-    rows = [("what", "figure", "bound")]
+    rows: list[tuple[str, ...]] = [("what", "figure", "bound")]
     for figure in figures:
         bound = ""
         if figure.bound is not None:
             sign = "at least" if figure.at_least else "at most"
             bound = f"{sign} {figure.bound:g}{'' if figure.holds else ' (missed)'}"
         rows.append((figure.what, f"{_short(figure.value)} {figure.unit}", bound))
-    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    return _table(rows)
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    """The first row is the head; Markdown shows it as a table too."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     padded = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines = [f"| {' | '.join(row)} |" for row in padded]
     rule = "|" + "|".join("-" * (w + 2) for w in widths) + "|"

@@ -16,6 +16,7 @@ from p2ch_luna.cli._common import (
     output_option,
     pick_device,
     progress,
+    runtime_option,
     threads_option,
     use_threads,
 )
@@ -91,13 +92,7 @@ class _Options(TypedDict):
     help="What shares out many scans: processes here, or a Ray cluster (the dist extra; RAY_ADDRESS).",
 )
 @click.option("--again", is_flag=True, help="Diagnose also scans that are done already.")
-@click.option(
-    "--runtime",
-    type=click.Choice(["torch", "openvino"]),
-    default="torch",
-    show_default=True,
-    help="What computes the networks; openvino (its extra) is for CPUs.",
-)
+@runtime_option
 @device_option
 @threads_option
 @json_option

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypedDict, Unpack
 
 import click
 
-from p2ch_luna.cli._common import device_option, pick_device, threads_option
+from p2ch_luna.cli._common import device_option, pick_device, runtime_option, threads_option
 from p2ch_luna.errors import LunaError
 
 if TYPE_CHECKING:
@@ -84,13 +84,7 @@ def _finite(_context: click.Context, _parameter: click.Parameter, value: float) 
     help="From the end of a job until its results are removed.",
 )
 @device_option
-@click.option(
-    "--runtime",
-    type=click.Choice(["torch", "openvino"]),
-    default="torch",
-    show_default=True,
-    help="What computes the networks; openvino (its extra) is for CPUs.",
-)
+@runtime_option
 @threads_option
 def serve(host: str, port: int, **options: Unpack[_Options]) -> None:
     """Serve diagnosis over HTTP, with a web page.

@@ -1,0 +1,170 @@
+"""Exported networks: files that answer as the network does, or none."""
+
+import hashlib
+import sys
+from pathlib import Path
+
+import onnxruntime
+import openvino
+import pytest
+import torch
+from torch import Tensor, nn
+
+from p2ch_luna.errors import LunaError
+from p2ch_luna.export.formats import FORMATS, Format
+from p2ch_luna.export.run import export_model, sidecar
+from p2ch_luna.export.schema import Export, FormatName
+from p2ch_luna.models.build import build_model
+from p2ch_luna.models.checkpoint import ModelCard, bundled, load_model, save_model
+
+QUICK: tuple[FormatName, ...] = ("onnx", "openvino", "torchscript")
+NETWORKS = {
+    "unet": ("segmentation_unet", {"widths": [8, 16]}),
+    "judge": ("nodule_classifier", {"widths": [8, 16], "diameter_head": True, "outline": True}),
+}
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def weights(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network whose answers vary, as a file with its card."""
+    builder, arguments = NETWORKS[request.param]
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        model = build_model(builder, arguments)
+        for name, value in model.state_dict().items():
+            if "running" in name or "head" in name:
+                value.copy_(torch.rand_like(value) + 0.5)
+    card = ModelCard(
+        builder=builder, arguments=arguments, config={}, data=[], split={}, metrics={}, software="a test"
+    )
+    path = tmp_path_factory.mktemp("weights") / f"{request.param}.safetensors"
+    save_model(path, model, card)
+    return path
+
+
+@pytest.fixture(scope="module")
+def exported(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Export]:
+    folder = tmp_path_factory.mktemp("exported")
+    return folder, export_model(weights, weights.stem, QUICK, folder)
+
+
+def test_each_format_answers_as_torch(exported: tuple[Path, Export]) -> None:
+    _, export = exported
+    assert tuple(one.format for one in export.files) == QUICK
+    assert max(one.largest_difference for one in export.files) < 1e-3
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_a_file_answers_any_batch_and_size(
+    weights: Path, exported: tuple[Path, Export], name: FormatName
+) -> None:
+    check_sizes(weights, *exported, name)
+
+
+@pytest.mark.slow
+def test_a_torch_export_answers_any_batch_and_size(weights: Path, tmp_path: Path) -> None:
+    export = export_model(weights, "net", ["torch-export"], tmp_path)
+    check_sizes(weights, tmp_path, export, "torch-export")
+
+
+def check_sizes(weights: Path, folder: Path, export: Export, name: FormatName) -> None:
+    """The file answers as the network, from the smallest size that it takes on, odd and even ones."""
+    (one,) = (one for one in export.files if one.format == name)
+    model, _ = load_model(weights)
+    loaded = FORMATS[name].load(folder / one.files[0], len(export.outputs) == 1)
+    least, multiple = one.smallest_side, export.side_multiple
+    for shape in [(1, 1, least, least, least), (5, 1, least, least + multiple, least + 4 * multiple)]:
+        hu = torch.randn(shape, generator=torch.Generator().manual_seed(1)) * 300 - 500
+        with torch.inference_mode():
+            wanted, found = _first(model(hu)), _first(loaded(hu))
+        torch.testing.assert_close(found.sigmoid(), wanted.sigmoid(), atol=1e-3, rtol=0)
+
+
+def _first(answers: Tensor | tuple[Tensor, ...]) -> Tensor:
+    return answers if isinstance(answers, Tensor) else answers[0]
+
+
+def test_the_sidecar_says_what_was_returned(exported: tuple[Path, Export]) -> None:
+    folder, export = exported
+    assert Export.model_validate_json((folder / sidecar(export.name)).read_bytes()) == export
+
+
+def test_the_hashes_are_of_the_files(exported: tuple[Path, Export]) -> None:
+    folder, export = exported
+    for one in export.files:
+        found = [hashlib.sha256((folder / name).read_bytes()).hexdigest() for name in one.files]
+        assert tuple(found) == one.sha256
+
+
+def test_nothing_else_is_written_but_the_card(weights: Path, exported: tuple[Path, Export]) -> None:
+    folder, export = exported
+    named = {name for one in export.files for name in one.files}
+    assert {path.name for path in folder.iterdir()} == {*named, export.card, sidecar(export.name)}
+    assert (folder / export.card).read_text(encoding="utf-8") == weights.with_suffix(".json").read_text(
+        encoding="utf-8"
+    )
+
+
+def test_onnx_has_the_names_and_axes_that_are_said(exported: tuple[Path, Export]) -> None:
+    folder, export = exported
+    session = onnxruntime.InferenceSession(folder / f"{export.name}.onnx")
+    for said, there in zip([export.input, *export.outputs], _both(session), strict=True):
+        assert (said.name, list(said.shape[:1])) == (there.name, there.shape[:1])
+    assert session.get_inputs()[0].shape == list(export.input.shape)
+
+
+def _both(session: onnxruntime.InferenceSession) -> list[onnxruntime.NodeArg]:
+    return [*session.get_inputs(), *session.get_outputs()]
+
+
+def test_openvino_has_the_names_that_are_said(exported: tuple[Path, Export]) -> None:
+    folder, export = exported
+    model = openvino.Core().read_model(folder / f"{export.name}.xml")
+    assert [node.get_any_name() for node in model.inputs] == [export.input.name]
+    assert [node.get_any_name() for node in model.outputs] == [output.name for output in export.outputs]
+
+
+def test_the_window_is_that_of_the_network(exported: tuple[Path, Export]) -> None:
+    assert exported[1].window_hu == (-1000.0, 400.0)
+
+
+def test_another_export_of_the_name_leaves_nothing_of_the_first(weights: Path, tmp_path: Path) -> None:
+    export_model(weights, "net", ["onnx"], tmp_path)
+    (tmp_path / "other.onnx").write_bytes(b"of somebody else")
+    export_model(weights, "net", ["torchscript"], tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"net.ts.pt", "net.json", "net.export.json", "other.onnx"}
+
+
+def test_a_file_that_answers_otherwise_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Off(nn.Module):
+        def forward(self, hu: Tensor) -> tuple[Tensor, ...]:
+            answers = load_model(weights)[0](hu)
+            return tuple(x + 0.1 for x in ([answers] if isinstance(answers, Tensor) else answers))
+
+    wrong: Format = FORMATS["onnx"]._replace(load=lambda *_: Off())
+    monkeypatch.setitem(FORMATS, "onnx", wrong)  # type: ignore[arg-type]
+    with pytest.raises(
+        LunaError, match=r"out/net.onnx: probabilities differ from torch's by .*at most 0.001"
+    ):
+        export_model(weights, "net", ["torchscript", "onnx"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_extra_is_named_where_a_package_is_missing(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    with pytest.raises(LunaError, match=r'format \'openvino\'.*pip install "p2ch-luna\[export\]"'):
+        export_model(weights, "net", ["openvino"], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["segmentation", "nodule", "malignancy"])
+def test_the_bundled_networks_answer_as_torch_in_every_format(name: str, tmp_path: Path) -> None:
+    export = export_model(bundled(name), name, list(FORMATS), tmp_path)
+    assert export.side_multiple == 16
+    assert max(one.largest_difference for one in export.files) < 1e-3
