@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 DEMO := demo-out
 QUICK := not slow and not gpu
-SOURCES := p2ch_luna tests scripts
+SOURCES := p2ch_luna tests scripts examples
 PYTEST_2 := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -m "$(QUICK)"  # two processes of one thread each
 
 .DEFAULT_GOAL := help
@@ -37,7 +37,7 @@ format: $(INSTALLED)  ## Format the code and sort its imports
 
 clean:  ## Remove .venv, caches and the demo's output
 	rm -rf $(VENV) $(DEMO) .mypy_cache .ruff_cache .pytest_cache .coverage build p2ch_luna.egg-info
-	find p2ch_luna tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Installs again only when what is to be installed has changed.
 $(INSTALLED): pyproject.toml constraints.txt scripts/make_venv.sh
