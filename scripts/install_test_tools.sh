@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Install what slow tests need beside the package: a browser for report.html, a validator of DICOM objects, a
-# DICOM server, what builds examples/cpp and, into .venv, a second reader of SEG and SR. For Debian and its kin;
-# does nothing where all of it is there. Runs as root, or through sudo.
+# DICOM server, what builds and runs examples/ and, into .venv, a second reader of SEG and SR. For Debian and its
+# kin; does nothing where all of it is there. Runs as root, or through sudo.
 # usage: scripts/install_test_tools.sh
 set -euo pipefail
 
@@ -20,6 +20,8 @@ need Orthanc orthanc
 need cmake cmake
 need ninja ninja-build
 need g++ g++
+need node nodejs
+need npm npm
 ls /usr/share/orthanc/plugins/libOrthancDicomWeb.so* >/dev/null 2>&1 || packages+=(orthanc-dicomweb)
 
 if [ ${#packages[@]} -eq 0 ]; then
