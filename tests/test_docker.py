@@ -136,6 +136,13 @@ def test_the_watch_is_started_by_options_that_there_are(name: str) -> None:
     assert [f"watched:{watching['folder']}"] == service["volumes"]
 
 
+@pytest.mark.parametrize(("name", "device"), [("watch", "cpu"), ("watch-cuda", "cuda")])
+def test_the_watch_computes_as_the_service_does(name: str, device: str) -> None:
+    watching, serving = parse(composition()["services"][name]["command"]).params, parse(served(device)).params
+    assert watching["device"] == serving["device"] == device
+    assert watching.get("runtime") == serving.get("runtime")
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_is_locked_down(name: str) -> None:
     service = composition()["services"][name]

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -34,6 +35,14 @@ runtime_option = click.option(
     default="torch",
     show_default=True,
     help="What computes the networks; openvino and onnxruntime (extras of these names) are for CPUs.",
+)
+operating_point_option = click.option(
+    "--operating-point",
+    "fp_per_scan",
+    metavar="RATE",
+    callback=lambda _context, _option, value: _rate(value),
+    help="Findings are what brings so many false positives a scan, 1/8, 1/4, 1/2, 1, 2, 4 or 8, by the "
+    "classifier's card; 1 if left out.",
 )
 cache_option = click.option(
     "--cache",
@@ -67,6 +76,16 @@ threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads to use; one a core if left out."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+
+
+def _rate(text: str | None) -> float | None:
+    """0.125 of "1/8" or "0.125"."""
+    if text is None:
+        return None
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError, OverflowError) as error:
+        raise click.BadParameter(f"{text!r} is no number; wanted one such as 1/8 or 4") from error
 
 
 def output_option(help: str, default: str | None = None) -> Callable[[Command], Command]:

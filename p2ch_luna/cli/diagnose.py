@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -13,6 +12,7 @@ from p2ch_luna.cli._common import (
     device_option,
     echo_json,
     json_option,
+    operating_point_option,
     output_option,
     pick_device,
     progress,
@@ -72,14 +72,7 @@ class _Options(TypedDict):
     type=weights_type,
     help="What judges malignancy alone, as above; the bundled one if left out.",
 )
-@click.option(
-    "--operating-point",
-    "fp_per_scan",
-    metavar="RATE",
-    callback=lambda _context, _option, value: _rate(value),
-    help="Findings are what brings so many false positives a scan, 1/8, 1/4, 1/2, 1, 2, 4 or 8, by the "
-    "classifier's card; 1 if left out.",
-)
+@operating_point_option
 @click.option("--search-anyway", is_flag=True, help="Search also where no lungs are found: the whole body.")
 @click.option(
     "--workers", type=click.IntRange(1), help="Processes for a folder of scans; what fits here if left out."
@@ -207,16 +200,6 @@ def _diagnose_many(
         again=options["again"],
         as_json=options["as_json"],
     )
-
-
-def _rate(text: str | None) -> float | None:
-    """0.125 of "1/8" or "0.125"."""
-    if text is None:
-        return None
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError, OverflowError) as error:
-        raise click.BadParameter(f"{text!r} is no number; wanted one such as 1/8 or 4") from error
 
 
 def _point(classifier: Path, fp_per_scan: float | None) -> OperatingPoint | None:

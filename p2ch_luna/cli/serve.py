@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from importlib.util import find_spec
 from math import isfinite
 from multiprocessing import get_context
@@ -109,12 +110,12 @@ def serve(host: str, port: int, **options: Unpack[_Options]) -> None:
     from p2ch_luna.serve.server import check_token, run
     from p2ch_luna.serve.service import Service
 
-    token = _token(options["token_file"])
-    check_token(host, token)
+    token, source = _token(options["token_file"])
+    check_token(host, token, source)
     _check_device(options["device"], options["runtime"])
     settings = _settings(options, token)
     log_to(sys.stderr)
-    run(Service(settings), host, port, _announce)
+    run(partial(Service, settings), host, port, _announce)
 
 
 def _check_device(name: str, runtime: Runtime) -> None:
@@ -155,13 +156,13 @@ def _settings(options: _Options, token: str | None) -> Settings:
     )
 
 
-def _token(file: Path | None) -> str | None:
-    """Of the file, else of the environment."""
+def _token(file: Path | None) -> tuple[str | None, str]:
+    """The token of the file, else of the environment, and where it was found."""
     if file is None:
         token = os.environ.get(TOKEN)
-        return None if token is None else token.strip()
+        return None if token is None else token.strip(), TOKEN
     try:
-        return file.read_text(encoding="utf-8").strip()
+        return file.read_text(encoding="utf-8").strip(), str(file)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "is not text"
         raise LunaError(f"{file}: {reason}; expected a file with the server's token") from error

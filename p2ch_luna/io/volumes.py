@@ -22,7 +22,7 @@ from p2ch_luna.io.dicom_headers import holds_ct, is_dicom
 from p2ch_luna.io.find_scans import FoundScan, find_scans
 from p2ch_luna.io.names import READABLE, itk_name, stem_of
 from p2ch_luna.io.unpack import unpacked
-from p2ch_luna.io.whole import check_bytes, check_is_whole, check_stays_beside, most_bytes
+from p2ch_luna.io.whole import check_bytes, check_has_data, check_is_whole, check_stays_beside, most_bytes
 
 __all__ = [
     "READABLE",
@@ -77,6 +77,7 @@ def scan_at(path: Path) -> Iterator[Path]:
             place = _scan_in(folder)
             if place.is_file():
                 check_stays_beside(place)
+                check_has_data(place)
             yield place
     else:
         yield path

@@ -68,6 +68,19 @@ def check_stays_beside(path: Path) -> None:
         raise LunaError(f"{path}: its data file is {name!r}; expected the name of a file beside the header")
 
 
+def check_has_data(path: Path) -> None:
+    """Raise LunaError where a volume file came in a zip without the data file that its header names.
+
+    Called after `check_stays_beside`. The zip is not named: it may be called after the header.
+    """
+    name = _data_name(path)
+    if name is not None and not (path.parent / name).is_file():
+        raise LunaError(
+            f"{path.name}: its data file {name!r} is not in the zip; expected both: "
+            "choose both files together"
+        )
+
+
 def files_of(path: Path) -> list[Path]:
     """A volume file and, where its header names another for the data, that; or all files below a folder.
 

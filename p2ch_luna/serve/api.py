@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response, Security
+from fastapi import APIRouter, Depends, HTTPException, Query, Request, Response, Security
 from fastapi import Path as InPath
 from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.security import APIKeyCookie, HTTPBearer
-from pydantic import AfterValidator
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from p2ch_luna.frozen import Frozen
 from p2ch_luna.metrics.froc import CPM_FP_PER_SCAN
@@ -26,7 +27,9 @@ MEDIA_TYPES = ("application/zip", "application/octet-stream", "application/gzip"
 MAX_LISTED = 500  # jobs in one answer
 PAGE = "report.html"  # of the results: shown by the page, beside its own
 MAX_UID = 64  # characters, by DICOM's standard
-_RATES = ", ".join(rate_text(rate) for rate in CPM_FP_PER_SCAN)
+UID_PATTERN = r"^[0-9]+(\.[0-9]+)*$"
+PARAMETERS = ("name", "fp_per_scan", "series_uid")  # of an upload
+_RATES = {text: rate for rate in CPM_FP_PER_SCAN for text in (rate_text(rate), f"{rate:g}")}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _BODY = {
     "required": True,
@@ -56,18 +59,39 @@ SIGNED_IN = [
 router = APIRouter(dependencies=SIGNED_IN, responses=responses(400, 401, 411, 413, 421, 422, 500, 503))
 
 
-def _known_rate(fp_per_scan: float) -> float:
-    if fp_per_scan not in CPM_FP_PER_SCAN:
-        raise ValueError(f"wanted one of {_RATES}")
-    return fp_per_scan
+def _known_rate(given: str) -> float:
+    """0.125 of "1/8", "0.125" or any other way to write that number."""
+    try:
+        rate = _RATES[given] if given in _RATES else float(given)
+    except ValueError:
+        rate = None
+    if rate not in CPM_FP_PER_SCAN:
+        raise ValueError(f"wanted one of {', '.join(_RATES)}")
+    return rate
+
+
+def _known_uid(given: str) -> str:
+    if not re.fullmatch(UID_PATTERN, given):
+        raise ValueError("wanted a DICOM UID: numbers with dots between them, such as 1.2.840.113619")
+    return given
+
+
+async def _check_parameters(request: Request) -> None:
+    """Refuse what an upload does not take: a slip in a name would go unseen, and another point be used."""
+    for name in request.query_params:
+        if name not in PARAMETERS:
+            raise HTTPException(422, f"{name[:80]!r} is no parameter; wanted {', '.join(PARAMETERS)}")
 
 
 Rate = Annotated[
     float,
-    AfterValidator(_known_rate),
-    Query(
-        description=f"The operating point, in false positives a scan: {_RATES}; 1 if left out.",
-        json_schema_extra={"enum": list(CPM_FP_PER_SCAN)},
+    BeforeValidator(_known_rate),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "enum": list(_RATES),
+            "description": "The operating point, in false positives a scan; 1 if left out.",
+        }
     ),
 ]
 Name = Annotated[
@@ -77,9 +101,10 @@ SeriesUid = Annotated[
     str,
     Query(
         max_length=MAX_UID,
-        pattern=r"^[0-9]+(\.[0-9]+)*$",
         description="The DICOM series to read; the best axial CT if left out.",
+        json_schema_extra={"pattern": UID_PATTERN},
     ),
+    AfterValidator(_known_uid),
 ]
 JobId = Annotated[
     str, InPath(description="As the upload's answer has it.", json_schema_extra={"pattern": ID_PATTERN})
@@ -102,6 +127,7 @@ def service_of(request: Request) -> Service:
     "/api/scans",
     status_code=202,
     tags=["scans"],
+    dependencies=[Depends(_check_parameters)],
     responses={202: _QUEUED, 429: _FULL, **responses(403, 408, 415, 507)},
     openapi_extra={"requestBody": _BODY},
 )

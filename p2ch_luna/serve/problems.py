@@ -60,8 +60,13 @@ async def _http(_request: Request, error: Exception) -> JSONResponse:
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     """Where it is invalid, and why; not the value, which may be a token or a name."""
     found = error.errors() if isinstance(error, RequestValidationError) else []
-    told = (f"{_in_one_line('.'.join(str(part) for part in one['loc']))}: {one['msg']}" for one in found)
+    told = (f"{_in_one_line('.'.join(str(part) for part in one['loc']))}: {_reason(one)}" for one in found)
     return problem(422, "; ".join(islice(told, MOST_TOLD)) or "the request is not valid")
+
+
+def _reason(one: Mapping[str, Any]) -> str:
+    """Of one invalid field: in the words of whoever raised it, without pydantic's before them."""
+    return str(one["msg"]).removeprefix("Value error, ")
 
 
 def _in_one_line(place: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,9 +19,14 @@ from p2ch_luna.serve.service import Service
 GRACE_S = 3  # for requests under way when the server is to end
 _MAKE_TOKEN = "python -c 'import secrets; print(secrets.token_urlsafe(32))' > token; chmod 600 token"
 
+_log = logging.getLogger(__name__)
 
-def check_token(host: str, token: str | None) -> None:
-    """Raise LunaError where others can reach the server without a token, or with one that can be guessed."""
+
+def check_token(host: str, token: str | None, source: str) -> None:
+    """Raise LunaError where others can reach the server without a token, or with one that can be guessed.
+
+    source: where the token was found.
+    """
     if token is None and not is_loopback(host):
         raise LunaError(
             f"--host {host}: other machines can reach it; expected a token: {_MAKE_TOKEN}, "
@@ -28,21 +34,25 @@ def check_token(host: str, token: str | None) -> None:
         )
     if token is not None and not MIN_TOKEN <= len(token) <= MAX_TOKEN:
         raise LunaError(
-            f"the token has {len(token)} characters; expected {MIN_TOKEN} to {MAX_TOKEN}: {_MAKE_TOKEN}"
+            f"{source}: the token has {len(token)} characters; expected {MIN_TOKEN} to {MAX_TOKEN}: "
+            f"{_MAKE_TOKEN}"
         )
     if token is not None and not (token.isascii() and token.isprintable()):
         raise LunaError(
-            f"the token has characters that no header can carry; expected printable ASCII: {_MAKE_TOKEN}"
+            f"{source}: the token has characters that no header can carry; expected printable ASCII: "
+            f"{_MAKE_TOKEN}"
         )
 
 
-def run(service: Service, host: str, port: int, announce: Callable[[str], None]) -> None:
+def run(make: Callable[[], Service], host: str, port: int, announce: Callable[[str], None]) -> None:
     """Serve until SIGINT or SIGTERM, then give back the job under way. Called in the main thread.
 
+    make: the service, once the port is had: without that no folder is made.
     port: 0 for any that is free.    announce: is told the URL as soon as it can be used.
     Raises LunaError for a port that cannot be had.
     """
     with terminable(), listening(host, port) as listener:
+        service = make()
         server = server_of(service)
         service.start()
         try:
@@ -53,10 +63,19 @@ def run(service: Service, host: str, port: int, announce: Callable[[str], None])
             service.stop()
 
 
+class _Server(uvicorn.Server):
+    """Says that it ends before it does: it waits for requests under way."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """What follows a signal, or `should_exit`, within a tenth of a second."""
+        _log.info("ending")
+        await super().shutdown(sockets)
+
+
 def server_of(service: Service) -> uvicorn.Server:
     """What answers for a service, once it is run on a socket; its `should_exit` ends it."""
     app = create_app(service)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             app,
             http=Connection,

@@ -115,7 +115,10 @@ class Service:
 
     def stop(self) -> None:
         """End in good order: a job that runs waits again. May be called twice."""
+        begun = self._in_state("running")
         self._running.close()
+        for job_id in begun & self._in_state("queued"):
+            _logger.info("job %s: waits again, for the next start", job_id)
 
     @contextmanager
     def admit(self, declared_bytes: int | None) -> Iterator[Upload]:
@@ -203,6 +206,15 @@ class Service:
             self.storage.drop_scan(job_id)
         for job_id in self.store.ids("queued", "failed"):
             self.storage.drop_results(job_id)
+        for job_id in self.store.ids("queued"):
+            _logger.info("job %s: taken up again", job_id)
+
+    def _in_state(self, state: State) -> set[str]:
+        """Ids; none where the queue cannot be read, which is no reason not to end."""
+        try:
+            return self.store.ids(state)
+        except LunaError:
+            return set()
 
     @contextmanager
     def _expiring(self) -> Iterator[None]:

@@ -13,6 +13,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.geometry import CtVolume, ImageGeometry
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.io import write_series
+from p2ch_luna.serve.dicomweb.watch import Watch
 from support.diagnosed import FixedDetector
 from support.dicom_files import retag
 from support.dicomweb import FakeDicomweb, serving
@@ -68,6 +69,43 @@ def test_results_are_kept_if_asked_for(luna: Luna, fake: FakeDicomweb, tmp_path:
     assert modalities(fake) == []
 
 
+def test_results_of_another_series_are_not_lost(luna: Luna, fake: FakeDicomweb, tmp_path: Path) -> None:
+    arguments = ("--url", fake.url, "--study", "1.2.3", "--no-store", "-o", tmp_path / "out")
+    assert [luna(*arguments)[0] for _ in range(2)] == [0, 0]  # the same may be done again
+    report = tmp_path / "out" / "report.json"
+    report.write_text(report.read_text("utf-8").replace("1.2.3.1", "1.2.9.1"), encoding="utf-8")
+    fake.asked.clear()
+    code, _, err = luna(*arguments)
+    assert code == 1
+    assert (
+        err
+        == f"luna: error: {tmp_path / 'out'}: holds the results of series 1.2.9.1; wanted another folder\n"
+    )
+    assert not any("/instances" in path for _, path in fake.asked)
+
+
+def test_results_of_another_series_of_the_study_are_not_lost(
+    luna: Luna, fake: FakeDicomweb, tmp_path: Path
+) -> None:
+    """Which one is the best is known only once they are here."""
+    fake.send(*another_series(tmp_path))
+    arguments = ("--url", fake.url, "--study", "1.2.3", "--no-store", "-o", tmp_path / "out")
+    assert luna(*arguments, "--series", "1.2.3.1")[0] == 0
+    code, _, err = luna(*arguments)
+    assert code == 1
+    assert err.endswith(f"{tmp_path / 'out'}: holds the results of series 1.2.3.1; wanted another folder\n")
+    assert "1.2.3.2" not in (tmp_path / "out" / "report.json").read_text("utf-8")
+
+
+def another_series(folder: Path) -> list[Path]:
+    """Of the same study; it covers more of the body, so it is the one to read."""
+    hu = np.full((20, 30, 40), -1000, np.int16)
+    hu[5:15, 8:22, 9:31] = 20
+    write_series(folder / "other", CtVolume("1.2.3.2", hu, ImageGeometry.axial((1.0, 1.0, 4.0))))
+    retag(folder / "other", StudyInstanceUID="1.2.3", PatientName="Yamada^Tarou")
+    return sorted((folder / "other").iterdir())
+
+
 def test_one_series_can_be_asked_for(luna: Luna, fake: FakeDicomweb) -> None:
     assert luna("--url", fake.url, "--study", "1.2.3", "--series", "1.2.3.1")[0] == 0
     code, _, err = luna("--url", fake.url, "--study", "1.2.3", "--series", "1.2.3.2")
@@ -85,7 +123,7 @@ def test_what_is_no_uid_is_refused_unasked(uid: str, luna: Luna, fake: FakeDicom
 def test_a_study_that_is_not_there_is_told(luna: Luna, fake: FakeDicomweb) -> None:
     code, _, err = luna("--url", fake.url, "--study", "1.9")
     assert code == 1
-    assert err == f"luna: error: {fake.url}: no CT series of study 1.9; expected one\n"
+    assert err == f"luna: error: {fake.url}: the server has no study 1.9\n"
 
 
 def test_a_server_that_is_away_is_waited_for_a_while(luna: Luna, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,11 +138,60 @@ def test_a_server_that_is_away_is_waited_for_a_while(luna: Luna, monkeypatch: py
     ]
 
 
-@pytest.mark.parametrize(
-    "args", [[], ["--study", "1"], ["--url", "http://pacs"], ["--url", "http://pacs", "watch", "--once"]]
-)
+@pytest.mark.parametrize("args", [[], ["--study", "1"], ["--url", "http://pacs"]])
 def test_wrong_usage_is_told(args: list[str], luna: Luna) -> None:
     assert luna(*args)[0] == 2
+
+
+@pytest.mark.parametrize("before", [["--url", "http://pacs"], ["--no-store"], ["--device", "cpu"]])
+def test_an_option_before_watch_is_refused(before: list[str], luna: Luna, tmp_path: Path) -> None:
+    code, _, err = luna(*before, "watch", "--url", "http://pacs", "--folder", tmp_path / "dir")
+    assert code == 2
+    assert f"{before[0]}: put options after watch, as in luna dicomweb watch --url" in err
+
+
+def test_a_watch_that_is_interrupted_says_how_it_goes_on(
+    luna: Luna, fake: FakeDicomweb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: Watch) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Watch, "look", interrupted)
+    code, out, err = luna("watch", "--url", fake.url, "--folder", tmp_path / "dir", "--interval", 7)
+    assert code == 130
+    assert out == f"{fake.url}: looks every 7 s; Ctrl-C ends it\n"
+    assert err == "\nthe same command goes on where this one was\nluna: interrupted\n"
+
+
+def test_once_ends_by_itself_where_the_server_is_away(
+    luna: Luna, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sum(dicomweb.PAUSES_SECONDS) <= 31
+    monkeypatch.setattr(dicomweb, "PAUSES_SECONDS", (0.0, 0.01))
+    url = "http://127.0.0.1:9/dicom-web"
+    code, out, err = luna("watch", "--url", url, "--folder", tmp_path / "dir", "--once")
+    assert (code, out, len(err.splitlines())) == (1, "", 3)
+
+
+@pytest.mark.parametrize(
+    "command", [["--url", "{url}", "--study", "1.2.3"], ["watch", "--url", "{url}", "--folder", "{folder}"]]
+)
+def test_what_computes_and_the_operating_point_can_be_chosen(
+    command: list[str], luna: Luna, fake: FakeDicomweb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A point that there is not is told before a study is fetched."""
+    loaded: list[object] = []
+
+    def load(**options: object) -> FixedDetector:
+        loaded.append(options["runtime"])
+        return FixedDetector()
+
+    monkeypatch.setattr(NoduleDetector, "load", load)
+    words = [word.format(url=fake.url, folder=tmp_path / "dir") for word in command]
+    code, _, err = luna(*words, "--runtime", "openvino", "--operating-point", "1/8")
+    assert (code, loaded) == (1, ["openvino"])
+    assert "--operating-point 1/8: the classifier's card has no calibration" in err
+    assert not any("/instances" in path for _, path in fake.asked)
 
 
 def test_a_watch_tells_a_line_a_study(luna: Luna, fake: FakeDicomweb, tmp_path: Path) -> None:
@@ -114,7 +201,7 @@ def test_a_watch_tells_a_line_a_study(luna: Luna, fake: FakeDicomweb, tmp_path: 
     )
     assert code == 0
     assert out.splitlines() == [
-        f"{fake.url}: studies with CT that are there already: 1",
+        f"{fake.url}: studies with CT from before the first look: 1",
         "study 1.2.3: 1 finding, SEG and SR stored",
     ]
     assert (folder / "results" / "1.2.3" / "report.html").is_file()

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -28,8 +29,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str, int]]:
     """With what settings, host and port servers would have been run."""
     seen: list[tuple[Settings, str, int]] = []
 
-    def run(service: Service, host: str, port: int, _announce: object) -> None:
-        seen.append((service.settings, host, port))
+    def run(make: Callable[[], Service], host: str, port: int, _announce: object) -> None:
+        seen.append((make().settings, host, port))
 
     monkeypatch.setattr(server, "run", run)
     monkeypatch.setattr(logs, "log_to", lambda _stream: None)
@@ -78,8 +79,15 @@ def test_a_token_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("started")
 def test_an_empty_token_is_none(tmp_path: Path) -> None:
     (tmp_path / "token").touch()
-    with pytest.raises(LunaError, match="0 characters"):
+    with pytest.raises(LunaError, match=r"/token: the token has 0 characters"):
         call("--token-file", str(tmp_path / "token"))
+
+
+@pytest.mark.usefixtures("started")
+def test_a_bad_token_of_the_environment_is_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUNA_TOKEN", "short")
+    with pytest.raises(LunaError, match=r"^LUNA_TOKEN: the token has 5 characters"):
+        call()
 
 
 @pytest.mark.parametrize(

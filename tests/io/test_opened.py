@@ -157,6 +157,15 @@ def test_a_volume_in_a_zip_does_not_lead_out_of_it(tmp_path: Path, suffix: str, 
         read_ct(tmp_path / "scan.zip")
 
 
+@pytest.mark.parametrize("folder", ["", "download/"])
+def test_a_header_that_is_zipped_without_its_data_is_told_once(tmp_path: Path, folder: str) -> None:
+    write_ct(tmp_path / "a.mhd", small_ct())
+    with zipfile.ZipFile(tmp_path / "a.mhd.zip", "w") as zipped:
+        zipped.write(tmp_path / "a.mhd", f"{folder}a.mhd")
+    with pytest.raises(LunaError, match=r"^a\.mhd: its data file 'a\.raw' is not in the zip; .*both files"):
+        read_ct(tmp_path / "a.mhd.zip")
+
+
 def test_a_mask_beside_dicom_is_not_the_scan(folder: Path) -> None:
     write_ct(folder / "mask.nii.gz", small_ct())
     with open_scan(folder) as scan:

@@ -72,6 +72,43 @@ def test_an_impossible_option_is_refused(client: httpx.Client, name: str, value:
     assert answer.json()["error"].startswith(f"query.{name}: ")
 
 
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [("1/8", 0.125), ("1/4", 0.25), ("1/2", 0.5), ("1", 1), ("0.5", 0.5), ("2.0", 2), ("8", 8)],
+)
+def test_a_rate_is_a_fraction_or_a_decimal(
+    client: httpx.Client, service: Service, text: str, rate: float
+) -> None:
+    client.post("/api/scans", params={"fp_per_scan": text}, content=SCAN, headers=BINARY)
+    claim = service.store.claim()
+    assert claim is not None
+    assert claim.options.fp_per_scan == rate
+
+
+@pytest.mark.parametrize("text", ["3", "1/3", "nan", "inf", "", "one", "1/0"])
+def test_a_rate_that_there_is_not_is_told_what_there_is(client: httpx.Client, text: str) -> None:
+    answer = client.post("/api/scans", params={"fp_per_scan": text}, content=SCAN, headers=BINARY)
+    rates = "1/8, 0.125, 1/4, 0.25, 1/2, 0.5, 1, 2, 4, 8"
+    assert (answer.status_code, answer.json()) == (
+        422,
+        {"error": f"query.fp_per_scan: wanted one of {rates}"},
+    )
+
+
+@pytest.mark.parametrize("uid", ["CT", "1.2/../3", "1..2", "1.2\n", ""])
+def test_what_is_no_uid_is_told_in_plain_words(client: httpx.Client, uid: str) -> None:
+    answer = client.post("/api/scans", params={"series_uid": uid}, content=SCAN, headers=BINARY)
+    wanted = "wanted a DICOM UID: numbers with dots between them, such as 1.2.840.113619"
+    assert (answer.status_code, answer.json()) == (422, {"error": f"query.series_uid: {wanted}"})
+
+
+@pytest.mark.parametrize("name", ["fp", "operating_point", "Name", "a\nb", "x" * 1000])
+def test_a_parameter_that_there_is_not_is_named(client: httpx.Client, service: Service, name: str) -> None:
+    answer = client.post("/api/scans", params={name: "1"}, content=SCAN, headers=BINARY)
+    told = f"{name[:80]!r} is no parameter; wanted name, fp_per_scan, series_uid"
+    assert (answer.status_code, answer.json(), service.jobs(9)) == (422, {"error": told}, [])
+
+
 @pytest.mark.parametrize("kind", ["application/zip", "application/gzip", "application/octet-stream; a=b"])
 def test_types_of_a_scan_are_taken(client: httpx.Client, kind: str) -> None:
     assert client.post("/api/scans", content=SCAN, headers={"Content-Type": kind}).status_code == 202
@@ -82,7 +119,7 @@ def test_another_content_type_is_refused(client: httpx.Client, kind: str) -> Non
     assert client.post("/api/scans", content=SCAN, headers={"Content-Type": kind}).status_code == 415
 
 
-@pytest.mark.parametrize("scan", [b"", b"no scan", gzip.compress(b"no scan"), b"x" * 200_000])
+@pytest.mark.parametrize("scan", [b"", b"no scan", gzip.compress(b"no scan", mtime=0), b"x" * 200_000])
 def test_what_is_no_scan_is_refused(client: httpx.Client, service: Service, scan: bytes) -> None:
     answer = send(client, scan)
     assert (answer.status_code, service.jobs(9), list(answer.json())) == (400, [], ["error"])

@@ -24,6 +24,7 @@ from support.served import SCAN, connected, files_of, head, heard, serving, unti
 OF_FEW_FILES = """
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 from support.served import service_in
 from p2ch_luna.serve.logs import log_to
@@ -31,7 +32,7 @@ from p2ch_luna.serve.server import run
 if __name__ == "__main__":
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))
     log_to(sys.stderr)
-    run(service_in(Path(sys.argv[1])), "127.0.0.1", 0, lambda url: print(url, flush=True))
+    run(partial(service_in, Path(sys.argv[1])), "127.0.0.1", 0, lambda url: print(url, flush=True))
 """
 GET = b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 

@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
 import pytest
 
 from p2ch_luna.errors import LunaError
-from p2ch_luna.serve.server import check_token, listening
+from p2ch_luna.serve.server import check_token, listening, run
 from support.served import (
     SCAN,
     TOKEN,
@@ -35,13 +36,14 @@ from support.served import (
 
 RUN = """
 import sys
+from functools import partial
 from pathlib import Path
 from support.served import service_in
 from p2ch_luna.serve.logs import log_to
 from p2ch_luna.serve.server import run
 if __name__ == "__main__":
     log_to(sys.stderr)
-    run(service_in(Path(sys.argv[1])), "127.0.0.1", 0, lambda url: print(url, flush=True))
+    run(partial(service_in, Path(sys.argv[1])), "127.0.0.1", 0, lambda url: print(url, flush=True))
 """
 
 
@@ -128,7 +130,9 @@ def test_a_signal_ends_it_and_gives_its_job_back(tmp_path: Path, number: signal.
         with client.stream("GET", f"/api/jobs/{job_id}/events") as events:  # does not keep it from its end
             next(events.iter_lines())
             process.send_signal(number)
-            assert process.wait(15) == 0
+            log = process.communicate(timeout=15)[1]
+    assert process.returncode == 0
+    assert log.index("INFO ending") < log.index(f"job {job_id}: waits again")
     job = service_in(tmp_path).job(job_id)
     assert job is not None
     assert (job.state, job.attempts) == ("queued", 0)
@@ -152,15 +156,23 @@ def test_an_upload_that_the_end_cuts_off_hears_so(tmp_path: Path, length: int | 
     assert "ERROR" not in log
 
 
-def test_a_server_takes_up_what_waits(tmp_path: Path) -> None:
+def test_a_server_takes_up_what_waits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     job = queued(service_in(tmp_path))
+    caplog.set_level("INFO")
     with serving(service_in(tmp_path)) as url, httpx.Client(base_url=url) as client:
         assert ended(client, job.id).state == "done"
+    assert f"job {job.id}: taken up again" in caplog.messages
 
 
 def test_a_port_that_is_taken_is_told() -> None:
     with listening("127.0.0.1", 0) as first, pytest.raises(LunaError, match="in use; expected a free port"):
         listening("127.0.0.1", first.getsockname()[1])
+
+
+def test_no_folder_is_made_where_the_port_is_taken(tmp_path: Path) -> None:
+    with listening("127.0.0.1", 0) as first, pytest.raises(LunaError, match="in use"):
+        run(partial(service_in, tmp_path), "127.0.0.1", first.getsockname()[1], print)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_address_of_another_machine_is_told() -> None:
@@ -171,21 +183,21 @@ def test_an_address_of_another_machine_is_told() -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "luna.example"])
 def test_who_can_be_reached_needs_a_token(host: str) -> None:
     with pytest.raises(LunaError, match=f"--host {host}.*expected a token.*token_urlsafe"):
-        check_token(host, None)
+        check_token(host, None, "LUNA_TOKEN")
 
 
 @pytest.mark.parametrize("token", ["", "short", "x" * 1001])
 def test_a_token_of_odd_length_is_refused(token: str) -> None:
-    with pytest.raises(LunaError, match=f"has {len(token)} characters; expected 16 to 1000"):
-        check_token("127.0.0.1", token)
+    with pytest.raises(LunaError, match=f"^secrets: .* {len(token)} characters; expected 16 to 1000"):
+        check_token("127.0.0.1", token, "secrets")
 
 
 @pytest.mark.parametrize("token", ["é" * 20, "with\nlines and so on"])
 def test_a_token_that_no_header_can_carry_is_refused(token: str) -> None:
-    with pytest.raises(LunaError, match="no header can carry; expected printable ASCII"):
-        check_token("127.0.0.1", token)
+    with pytest.raises(LunaError, match=r"^secrets: .*no header can carry; expected printable ASCII"):
+        check_token("127.0.0.1", token, "secrets")
 
 
 @pytest.mark.parametrize(("host", "token"), [("127.0.0.1", None), ("::1", None), ("0.0.0.0", TOKEN)])
 def test_other_servers_are_safe(host: str, token: str | None) -> None:
-    check_token(host, token)
+    check_token(host, token, "secrets")

@@ -18,7 +18,7 @@ from p2ch_luna.serve.pages import static_files
 from p2ch_luna.serve.security import PAGE_POLICY
 
 REPORT = b"<!doctype html><title>Report</title><h1>2 findings</h1><p>Of the scan."
-FILES = ("report.html", "report.json", "nodules.seg.dcm", "detections.csv", "F1-axial.png")
+FILES = ("report.html", "report.json", "nodules.seg.dcm", "detections.csv", "F1-axial.png", "F1-coronal.png")
 NOW = datetime(2026, 3, 2, 9, 30, tzinfo=UTC)
 
 
@@ -58,6 +58,7 @@ class PageServer:
         self.cuts = 0  # streams of events that will end after their first
         self.report = REPORT
         self.is_stopping = False
+        self.is_away = False  # as one that was ended: nobody gets an answer
         self.url = ""
 
     def add(self, job: Job) -> str:
@@ -101,6 +102,9 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Say nothing."""
 
+    def parse_request(self) -> bool:
+        return super().parse_request() and not self.server_state.is_away
+
     def do_GET(self) -> None:
         path = urlsplit(self.path).path
         page = "index.html" if path == "/" else path.removeprefix("/static/")
@@ -136,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Type", "text/event-stream")
         self.end_headers()
         told = None
-        while not self.server_state.is_stopping:
+        while not (self.server_state.is_stopping or self.server_state.is_away):
             job = self.server_state.jobs.get(job_id)
             if job is None:
                 self.wfile.write(b"event: gone\ndata: {}\n\n")

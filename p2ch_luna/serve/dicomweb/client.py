@@ -1,8 +1,4 @@
-"""A DICOMweb server: what it has (QIDO-RS), its images (WADO-RS), and what is stored in it (STOW-RS).
-
-A request that fails says its kind: `UnreachableError` may go well later, `DeniedError` will not with these
-credentials, any other LunaError will not at all.
-"""
+"""A DICOMweb server: what it has (QIDO-RS), its images (WADO-RS), and what is stored in it (STOW-RS)."""
 
 from __future__ import annotations
 
@@ -20,7 +16,7 @@ from pydicom import Dataset, dcmread
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.dicom.sources import patient_kept_quiet
-from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER, checked, credentials
+from p2ch_luna.serve.dicomweb.address import A_URL, checked, credentials
 from p2ch_luna.serve.dicomweb.answers import (
     ODD,
     Entry,
@@ -31,10 +27,17 @@ from p2ch_luna.serve.dicomweb.answers import (
     uid_of,
     values,
 )
+from p2ch_luna.serve.dicomweb.failures import (
+    DeniedError,
+    MissingError,
+    OddAnswerError,
+    UnreachableError,
+    WrongServerError,
+)
 
 TIMEOUT_SECONDS = (10.0, 120.0)  # to connect; from one piece of an answer to the next
 PAGE = 500  # entries of a list that are asked for at once
-_LATER = (408, 425, 429)  # and from 500 on: the request may go well another time
+_LATER = (408, 425, 429)  # and from 500 on: it may go well another time
 _DENIED = (401, 403, 407)
 _MISSING = 404
 _OUT_OF_RESOURCES = range(0xA700, 0xA800)  # reasons not to store that may pass
@@ -43,27 +46,12 @@ _INSTANCE_AS_IT_IS = 'multipart/related; type="application/dicom"; transfer-synt
 _STUDY, _SERIES, _INSTANCE = "0020000D", "0020000E", "00080018"
 _MODALITIES, _MODALITY, _BODY_PART, _MANUFACTURER = "00080061", "00080060", "00180015", "00080070"
 _COUNT = "00201209"  # of the instances of a series
+_REFUSALS = (LunaError, MissingError)  # themselves alone: what comes of 404, 400 and the like
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 for _name in ("dicomweb_client", "retrying"):  # what they log of failures is told here, in one line
     logging.getLogger(_name).addHandler(logging.NullHandler())
-
-
-class UnreachableError(LunaError):
-    """The server does not answer, or not as it should: it may later."""
-
-
-class OddAnswerError(UnreachableError):
-    """What came for an instance is not that instance; it is hardly a matter of time."""
-
-
-class DeniedError(LunaError):
-    """The server does not accept the credentials: no other request would go well either."""
-
-
-class MissingError(LunaError):
-    """The server does not have what was asked for."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +69,8 @@ class Server:
     """A DICOMweb server by its URL; instances are in memory one at a time.
 
     environment: holds the credentials, if there are any: `TOKEN`, or `USER` and `PASSWORD`.
-    pauses: seconds to wait before each further try of a request that is `UnreachableError`.
+    pauses: seconds to wait before each further try while requests are `UnreachableError`; all of them again
+    once one has gone well. So a server that is away costs their sum, however much is asked.
     Raises LunaError for a URL that is none of a server or has credentials in it, and for odd credentials.
     """
 
@@ -94,8 +83,9 @@ class Server:
     ) -> None:
         self.url = checked(url)
         self._pauses, self._sleep = pauses, sleep
+        self._left = iter(pauses)  # those that are left until a request goes well
         self._session = requests.Session()
-        self._session.auth = credentials(environment)
+        self._session.auth = self._credentials = credentials(environment)
         self._session.headers["Accept"] = _JSON
         self._client = DICOMwebClient(self.url, self._session, permissive_uid=True, timeout=TIMEOUT_SECONDS)
         self._client.set_http_retry_params(retry=False)  # its own sends large bodies empty the second time
@@ -107,12 +97,17 @@ class Server:
     def studies(self, date: str | None = None) -> list[str]:
         """UIDs of the studies with CT. date: one, or a range as 20261101- or 20261101-20261130."""
         filters = {"ModalitiesInStudy": "CT"} | ({"StudyDate": date} if date else {})
-        found = self._all(
-            "the list of studies",
-            _STUDY,
-            partial(self._client.search_for_studies, search_filters=filters, fields=["ModalitiesInStudy"]),
-            lambda entry: values(entry, _MODALITIES) or ["CT"],
+        search = partial(
+            self._client.search_for_studies, fields=["ModalitiesInStudy"], search_filters=filters
         )
+        try:
+            found = self._all(
+                "the list of studies", _STUDY, search, lambda entry: values(entry, _MODALITIES) or ["CT"]
+            )
+        except LunaError as error:
+            if type(error) in _REFUSALS:
+                self._check_dicomweb()
+            raise
         return [uid for uid, modalities in found.items() if "CT" in modalities]
 
     def series(self, study_uid: str) -> list[Series]:
@@ -127,8 +122,18 @@ class Server:
                 lambda entry: Series(*(first(entry, tag) for tag in tags)),
             )
         except MissingError:
+            self._check_dicomweb()
             return []
         return list(found.values())
+
+    def _check_dicomweb(self) -> None:
+        """Raise WrongServerError where not even the first of all studies can be asked for."""
+        try:
+            self._once("a study", lambda: by_uid(self._client.search_for_studies(limit=1), _STUDY))
+        except LunaError as error:
+            if type(error) in _REFUSALS or isinstance(error.__cause__, ODD):
+                raise WrongServerError(f"{self.url}: no DICOMweb is there; wanted {A_URL}") from error
+            raise
 
     def instances(self, study_uid: str, series_uid: str) -> list[str]:
         """UIDs of the instances of a series."""
@@ -238,13 +243,18 @@ class Server:
         return found
 
     def _tried(self, what: str, request: Callable[[], T]) -> T:
-        for pause in self._pauses:
+        while True:
             try:
-                return self._once(what, request)
+                answer = self._once(what, request)
             except UnreachableError as error:
+                pause = next(self._left, None)
+                if pause is None:
+                    raise
                 log.warning("%s; another try in %g s", error, pause)
                 self._sleep(pause)
-        return self._once(what, request)
+            else:
+                self._left = iter(self._pauses)
+                return answer
 
     def _once(self, what: str, request: Callable[[], T]) -> T:
         """Errors are told without their texts: these quote answers, which may say who the patient is."""
@@ -256,18 +266,20 @@ class Server:
                 what, 500 if error.response is None else error.response.status_code
             ) from error
         except requests.exceptions.SSLError as error:
-            raise LunaError(f"{self.url}: its certificate is not accepted; expected a trusted one") from error
+            raise WrongServerError(
+                f"{self.url}: its certificate is not accepted; expected a trusted one"
+            ) from error
         except requests.Timeout as error:
             raise UnreachableError(f"{self.url}: no answer in time; expected {what}") from error
         except requests.ConnectionError as error:
             raise UnreachableError(f"{self.url}: cannot be reached; expected {what}") from error
         except (requests.RequestException, *ODD) as error:
-            raise UnreachableError(f"{self.url}: no DICOMweb answer; expected {what}") from error
+            raise UnreachableError(f"{self.url}: no DICOMweb answer; expected {what}, at {A_URL}") from error
 
     def _refusal(self, what: str, status: int) -> LunaError:
         if status in _DENIED:
-            wanted = f"credentials in {TOKEN}, or {USER} and {PASSWORD}"
-            return DeniedError(f"{self.url}: answers {status} to who asks for {what}; expected {wanted}")
+            refusal = self._credentials.refusal(status)
+            return DeniedError(f"{self.url}: answers {status}; expected {what}: {refusal}")
         kind = MissingError if status == _MISSING else LunaError
         kind = UnreachableError if status >= 500 or status in _LATER else kind
         return kind(f"{self.url}: answers {status}; expected {what}")

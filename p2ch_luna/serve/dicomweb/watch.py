@@ -19,12 +19,13 @@ from p2ch_luna.report.dicom.sources import patient_kept_quiet
 from p2ch_luna.report.outputs import REPORT, SEGMENTATION, STRUCTURED_REPORT
 from p2ch_luna.report.schema import Report
 from p2ch_luna.serve.dicomweb.answers import check_whole
-from p2ch_luna.serve.dicomweb.client import (
+from p2ch_luna.serve.dicomweb.client import Server
+from p2ch_luna.serve.dicomweb.failures import (
     DeniedError,
     MissingError,
     OddAnswerError,
-    Server,
     UnreachableError,
+    WrongServerError,
 )
 from p2ch_luna.serve.dicomweb.record import Record, State
 from p2ch_luna.serve.dicomweb.study import (
@@ -87,6 +88,8 @@ class Watch:
     _counts: dict[str, dict[str, str]] = field(default_factory=dict)  # of CT images, at the last look
     _troubles: dict[str, _Trouble] = field(default_factory=dict)
 
+    _is_begun: bool = False
+
     def __post_init__(self) -> None:
         self.record = Record(self.folder / RECORD, self.server.url)
 
@@ -119,9 +122,8 @@ class Watch:
         Raises UnreachableError where the server does not say which studies there are, or answers for none.
         """
         listed = self.server.studies(self.study_date)
-        if self.record.is_new:
-            self.record.begin(listed)
-            self.tell(f"{self.server.url}: studies with CT that are there already: {len(listed)}")
+        if not self._is_begun:
+            self._begin(listed)
         ended = self.record.of(*_ENDED, *(() if self.existing else ("earlier",)))
         waiting = [uid for uid in dict.fromkeys((*listed, *self.record.of("diagnosed"))) if uid not in ended]
         self._counts = {uid: self._counts[uid] for uid in waiting if uid in self._counts}
@@ -137,6 +139,17 @@ class Watch:
             raise EveryStudyError(str(errors[0])) from errors[0]
         return is_more_to_come or bool(errors)
 
+    def _begin(self, listed: list[str]) -> None:
+        """Note what is there before the very first look; tell what is left out for that."""
+        is_new = self.record.is_new
+        if is_new:
+            self.record.begin(listed)
+        earlier = len(self.record.of("earlier"))
+        left = "; left out, --existing takes them too" if earlier and not self.existing else ""
+        if is_new or left:
+            self.tell(f"{self.server.url}: studies with CT from before the first look: {earlier}{left}")
+        self._is_begun = True
+
     def _follow(self, uid: str) -> bool:
         """Take a study if that is possible now; whether nothing more is to be done about it.
 
@@ -144,7 +157,7 @@ class Watch:
         """
         try:
             return self._try(uid)
-        except DeniedError:
+        except (DeniedError, WrongServerError):
             raise
         except (UnreachableError, MissingError) as error:
             trouble = self._note(uid, error)
@@ -205,6 +218,7 @@ class Watch:
             raise LunaError(f"study {study.uid}: its diagnosis ended the process {MAX_ATTEMPTS} times")
         if results.exists():  # it cannot be read: the power was cut, or another version wrote it
             shutil.rmtree(results)
+        self.progress.stage(f"study {study.uid}: begun")
         with fetched(self.server, study, self.progress, self.folder / TEMPORARY) as scan:
             self.record.attempt(study.uid)
             try:

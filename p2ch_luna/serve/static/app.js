@@ -64,15 +64,14 @@ async function refresh() {
   timer = setTimeout(refresh, POLL_MS);
 }
 
-// What was dropped or chosen: a promise of it, or a function that gives it.
-async function take(scan) {
+// A promise of the scans that were dropped or chosen.
+async function take(scans) {
   goHome();
   try {
-    const found = await scan;
+    const found = await scans;
     if (upload.isSending()) tell("complaint", "A scan is being sent. Wait until it is there, or cancel it.");
-    else upload.begin(found, (job) => {
+    else upload.begin(found, refresh, (job) => {
       if (document.body.dataset.view === "upload") location.hash = job.id;
-      refresh();
     });
   } catch (error) {
     tell("complaint", error.message);
@@ -85,10 +84,11 @@ function chooseWith(input) {
 }
 
 for (const id of ["files", "folder"]) {
-  byId(id).addEventListener("change", ({ target }) => target.files.length && take((async () => ofInput(target.files))()));
+  byId(id).addEventListener("change", ({ target }) => target.files.length && take(ofInput(target.files)));
   byId(`choose-${id}`).addEventListener("click", () => chooseWith(byId(id)));
 }
 byId("upload-again").addEventListener("click", upload.again);
+byId("upload-skip").addEventListener("click", upload.leaveOut);
 byId("upload-cancel").addEventListener("click", () => {
   upload.cancel();
   goHome();

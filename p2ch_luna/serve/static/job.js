@@ -4,17 +4,20 @@ import { getJob, resultPath } from "./api.js";
 import { adviceOn, announce, byId, count, duration, element, secondsBetween, size, STAGES, stateOf, tell, toneOf, when } from "./words.js";
 
 const PAGE = "report.html";
-const LABELS = new Map([ // of the files that are for keeps, in the order of the buttons
-  [PAGE, "HTML"],
-  ["report.json", "JSON"],
-  ["nodules.seg.dcm", "DICOM SEG"],
-  ["nodules.sr.dcm", "DICOM SR"],
-  ["nodules.nii.gz", "NIfTI nodules"],
-  ["lungs.nii.gz", "NIfTI lungs"],
-  ["detections.csv", "CSV"],
-  ["findings.png", "PNG"],
+const FILES = new Map([ // their labels and what is in them, in the order of the buttons
+  [PAGE, ["HTML", "the report as one page, with its viewer; opens without this server"]],
+  ["report.json", ["JSON", "the whole report, for programs"]],
+  ["nodules.seg.dcm", ["DICOM SEG", "the outlines of the findings, for a PACS or a DICOM viewer"]],
+  ["nodules.sr.dcm", ["DICOM SR", "places and measurements of the findings, for a PACS"]],
+  ["nodules.nii.gz", ["NIfTI nodules", "a mask on the scan's grid: voxels of finding F1 are 1, of F2 are 2"]],
+  ["lungs.nii.gz", ["NIfTI lungs", "the inside of the lungs at 2 mm, for a comparison with a later scan"]],
+  ["detections.csv", ["CSV", "every place that was scored, 100 at most: x, y and z in mm, and its probability"]],
+  ["findings.png", ["PNG", "the first twelve findings in one picture"]],
 ]);
+const KEY_IMAGE = /^(F\d+)-(axial|coronal|sagittal)\.png$/;
 const RETRY_MS = 3000;
+const LOST = "The server does not answer, so this stands still. A scan that was begun is not lost: it goes on, "
+  + "or begins again when the server does. Trying again…";
 
 let shown = null; // the job in view, as it was told last
 let stream = null;
@@ -23,9 +26,15 @@ let timers = [];
 export const openJob = () => shown;
 
 // Show a job and follow it. onChange: is given it whenever its state changes, and null when it is gone.
-export async function open(id, onChange) {
+export function open(id, onChange) {
   close();
-  const mark = (shown = { id });
+  shown = { id };
+  load(id, onChange);
+}
+
+async function load(id, onChange) {
+  const mark = shown;
+  stopFollowing();
   try {
     const job = await getJob(id);
     if (shown !== mark) return;
@@ -34,12 +43,27 @@ export async function open(id, onChange) {
   } catch (error) {
     if (shown !== mark) return;
     if (error.status === 404) onChange(null);
-    else if (error.status !== 401) timers = [setTimeout(() => open(id, onChange), RETRY_MS)];
+    else if (error.status !== 401) {
+      lose();
+      timers = [setTimeout(() => load(id, onChange), RETRY_MS)];
+    }
   }
+}
+
+// Nothing is heard of the job: the last that was told stays, and nothing in it moves as if it went on.
+function lose() {
+  tell("job-lost", LOST);
+  byId("job").dataset.lost = shown.name ? "" : "unknown"; // what stands there is of another then
+}
+
+function find() {
+  tell("job-lost", null);
+  delete byId("job").dataset.lost;
 }
 
 export function close() {
   stopFollowing();
+  find();
   shown = null;
   byId("report").replaceChildren();
 }
@@ -61,14 +85,16 @@ function follow(id, onChange) {
   });
   stream.addEventListener("gone", () => onChange(null));
   stream.onerror = () => { // it comes back by itself where it was cut, and does not where it was refused
-    if (stream.readyState === EventSource.CLOSED) timers.push(setTimeout(() => open(id, onChange), RETRY_MS));
+    lose();
+    if (stream.readyState === EventSource.CLOSED) timers.push(setTimeout(() => load(id, onChange), RETRY_MS));
   };
-  timers.push(setInterval(() => showFacts(shown), 1000));
+  timers.push(setInterval(() => "lost" in byId("job").dataset || showFacts(shown), 1000));
 }
 
 function take(job, onChange) {
   const before = shown.state;
   shown = job;
+  find();
   render(job);
   if (job.state !== before) onChange(job);
 }
@@ -150,8 +176,9 @@ function fillStage(row, { fraction, seconds }) {
 
 function showResults(job) {
   const byName = new Map(job.results.map((file) => [file.name, file]));
-  const files = [...LABELS.keys()].filter((name) => byName.has(name)).map((name) => byName.get(name));
-  byId("downloads").replaceChildren(...files.map((file) => download(job, file)));
+  const files = [...FILES].filter(([name]) => byName.has(name));
+  const links = files.map(([name, [label, contents]]) => download(job, byName.get(name), label, contents));
+  byId("downloads").replaceChildren(...links, ...keyImages(job));
   announce(`${job.name}: ${stateOf(job)}`);
   const page = byId("job-page");
   page.hidden = !byName.has(PAGE);
@@ -164,12 +191,30 @@ function showResults(job) {
   byId("report").replaceChildren(frame);
 }
 
-function download(job, file) {
+// Three a finding: folded up, or they would hide the others.
+function keyImages(job) {
+  const images = job.results.filter(({ name }) => KEY_IMAGE.test(name));
+  if (!images.length) return [];
+  const list = element("ul");
+  list.append(...images.map((file) => {
+    const [, finding, plane] = KEY_IMAGE.exec(file.name);
+    return download(job, file, `${finding} ${plane}`, `finding ${finding} in the ${plane} plane`);
+  }));
+  const summary = element("summary", "button", `Key images (${images.length})`);
+  summary.title = "each finding in three planes";
+  const details = element("details");
+  details.append(summary, list);
+  const item = element("li");
+  item.append(details);
+  return [item];
+}
+
+function download(job, file, label, contents) {
   const link = element("a", "button");
   link.href = `${resultPath(job.id, file.name)}?download=1`;
   link.download = file.name;
-  link.title = `Download ${file.name}`;
-  link.append(element("span", "", LABELS.get(file.name)), element("small", "", size(file.bytes)));
+  link.title = `${file.name}: ${contents}`;
+  link.append(element("span", "", label), element("small", "", size(file.bytes)));
   const item = element("li");
   item.append(link);
   return item;

@@ -9,10 +9,12 @@ const all = () => [...byId("jobs").querySelectorAll("a")];
 export function showJobs(jobs, openId) {
   const list = byId("jobs");
   const ids = new Set(jobs.map((job) => job.id));
+  const names = new Map();
+  for (const { name } of jobs) names.set(name, (names.get(name) ?? 0) + 1);
   for (const [id, link] of links) if (!ids.has(id)) remove(id, link);
   jobs.forEach((job, place) => {
     const item = (links.get(job.id) ?? make(job)).parentElement;
-    fill(links.get(job.id), job);
+    fill(links.get(job.id), job, names.get(job.name) > 1);
     if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
   });
   byId("no-jobs").hidden = jobs.length > 0;
@@ -23,21 +25,20 @@ function make(job) {
   const link = element("a", "job");
   link.href = `#${job.id}`;
   link.dataset.job = job.id;
-  link.append(element("b"), element("small", "state"), element("small", "kept"));
+  link.append(element("b"), element("small", "state"));
   const item = element("li");
   item.append(link);
   links.set(job.id, link);
   return link;
 }
 
-function fill(link, job) {
-  const [name, state, kept] = link.children;
+// isNamesake: of another, from which its time tells it.
+function fill(link, job, isNamesake) {
+  const [name, state] = link.children;
   name.textContent = job.name;
-  link.title = job.name;
+  link.title = job.expires ? `${job.name}\nkept until ${when(job.expires)}` : job.name;
   link.dataset.tone = toneOf(job);
-  state.textContent = `${stateOf(job)} · ${when(job.created)}`;
-  kept.textContent = job.expires ? `kept until ${when(job.expires)}` : "";
-  kept.hidden = !job.expires;
+  state.textContent = `${stateOf(job)} · ${when(job.created, isNamesake)}`;
 }
 
 function remove(id, link) {

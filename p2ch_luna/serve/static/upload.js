@@ -1,4 +1,4 @@
-// One upload at a time: packed, sent, and sent again where the server is busy.
+// One scan after the other: packed, sent, and sent again where the server is busy.
 
 import { ask, Failure, failureOf, UNREACHABLE } from "./api.js";
 import { packed } from "./scan.js";
@@ -13,15 +13,16 @@ const ADVICE = new Map([
   [507, "Delete scans that you do not need any more, then try again."],
 ]);
 
-let current = null; // {scan, again, stop, phase}
+let current = null; // {scans, place, jobs, stop, phase, parcel}; place: in scans, of the one that is sent now
 
-export const isSending = () => current !== null && current.phase !== "failed";
+const scanOf = (upload) => upload.scans[upload.place];
+const hasMore = (upload) => upload.place + 1 < upload.scans.length;
+export const isSending = () => current !== null && (current.phase !== "failed" || hasMore(current));
 export const hasUpload = () => current !== null;
 
-// Pack and send a scan as `scan.js` gives it.    onDone: is given the job.
-export function begin(scan, onDone) {
-  current = { scan, onDone, stop: new AbortController(), phase: "packing", parcel: null };
-  byId("upload-name").textContent = scan.name;
+// Pack and send scans as `scan.js` gives them.    onSent: is called after each.    onEnd: is given the first job.
+export function begin(scans, onSent, onEnd) {
+  current = { scans, place: 0, jobs: [], onSent, onEnd, stop: new AbortController(), phase: "packing", parcel: null };
   location.hash = "upload";
   run(current);
 }
@@ -40,23 +41,46 @@ export function again() {
   } else current?.hurry?.();
 }
 
+// Go on without the one that was not taken.
+export function leaveOut() {
+  if (current?.phase === "failed" && hasMore(current)) next(current);
+}
+
+function next(upload) {
+  upload.place += 1;
+  upload.parcel = null;
+  run(upload);
+}
+
 async function run(upload) {
   try {
+    if (scanOf(upload).refusal) throw new Failure(0, scanOf(upload).refusal);
     upload.parcel ??= await pack(upload);
     const job = await sent(upload);
     if (current !== upload) return;
+    upload.jobs.push(job);
+    upload.onSent();
+    if (hasMore(upload)) return next(upload);
     cancel();
-    upload.onDone(job);
+    upload.onEnd(upload.jobs[0]);
   } catch (error) {
     if (upload.stop.signal.aborted || current !== upload) return;
     fail(upload, error);
   }
 }
 
+const numberOf = (upload) => upload.scans.filter(({ refusal }) => !refusal).length;
+
+function titleOf(upload, doing, what) {
+  const n = numberOf(upload);
+  return n > 1 ? `${n} scans: ${doing.toLowerCase()} ${upload.place + 1} of ${n}` : `${doing} ${what}`;
+}
+
 function pack(upload) {
-  const n = upload.scan.files.length;
-  show(upload, "packing", `Packing ${count(n, "file")}`, 0, "");
-  return packed(upload.scan, (fraction) => show(upload, "packing", `Packing ${count(n, "file")}`, fraction, ""), upload.stop.signal);
+  const scan = scanOf(upload);
+  const title = titleOf(upload, "Packing", count(scan.files.length, "file"));
+  show(upload, "packing", title, 0, "");
+  return packed(scan, (fraction) => show(upload, "packing", title, fraction, ""), upload.stop.signal);
 }
 
 async function sent(upload) {
@@ -75,11 +99,12 @@ function send(upload) {
   const { blob, type } = upload.parcel;
   const request = new XMLHttpRequest();
   const { signal } = upload.stop;
-  show(upload, "sending", "Sending the scan", 0, size(blob.size));
+  const title = titleOf(upload, "Sending", "the scan");
+  show(upload, "sending", title, 0, size(blob.size));
   return new Promise((done, failed) => {
     request.upload.onprogress = ({ loaded, total }) => {
       const note = loaded < total ? `${size(loaded)} of ${size(total)}` : "Sent. The server looks at it.";
-      show(upload, "sending", "Sending the scan", loaded / Math.max(total, 1), note);
+      show(upload, "sending", title, loaded / Math.max(total, 1), note);
     };
     request.onload = () => {
       if (request.status === 202) done(JSON.parse(request.responseText));
@@ -87,7 +112,7 @@ function send(upload) {
     };
     request.onerror = () => explain().then(failed);
     signal.addEventListener("abort", () => request.abort(), { once: true });
-    request.open("POST", `/api/scans?name=${encodeURIComponent(upload.scan.name)}`);
+    request.open("POST", `/api/scans?name=${encodeURIComponent(scanOf(upload).name)}`);
     request.setRequestHeader("Content-Type", type);
     request.send(blob);
   });
@@ -122,10 +147,15 @@ function wait(upload, seconds) {
 
 function fail(upload, error) {
   const isOurs = error instanceof Failure;
-  show(upload, "failed", "The scan was not taken", null, ADVICE.get(error.status) ?? "Correct what the line above names, or choose another scan.");
+  const { refusal } = scanOf(upload);
+  const n = numberOf(upload);
+  const title = refusal ? "This was not sent" : n > 1 ? `Scan ${upload.place + 1} of ${n} was not taken` : "The scan was not taken";
+  show(upload, "failed", title, null, ADVICE.get(error.status) ?? "Correct what the line above names, or choose another scan.");
   if (error.status === 0 && error.message !== UNREACHABLE) byId("upload-note").textContent = ""; // said already
   tell("upload-error", isOurs ? error.message : `The browser cannot read it: ${error.message}`);
   byId("upload-again").textContent = "Try again";
+  byId("upload-again").hidden = Boolean(refusal);
+  if (refusal) byId("upload-note").textContent = `${count(upload.jobs.length, "scan was", "scans were")} sent.`;
 }
 
 // fraction: null where there is no bar.
@@ -135,14 +165,16 @@ function show(upload, phase, title, fraction, note) {
   announce(phase === "failed" ? "" : title);
   tell("upload-error", null);
   byId("upload-title").textContent = title;
+  byId("upload-name").textContent = scanOf(upload).name;
   byId("upload-note").textContent = note;
   byId("upload-progress").hidden = fraction === null;
   byId("upload-again").hidden = !["waiting", "failed"].includes(phase);
   byId("upload-again").textContent = "Try now";
-  byId("upload-cancel").textContent = phase === "failed" ? "Choose another scan" : "Cancel";
+  byId("upload-skip").hidden = phase !== "failed" || !hasMore(upload);
+  byId("upload-cancel").textContent = phase === "failed" && !hasMore(upload) ? "Choose another scan" : "Cancel";
   const side = byId("sending");
   side.hidden = false;
-  side.querySelector("b").textContent = upload.scan.name;
+  side.querySelector("b").textContent = scanOf(upload).name;
   side.querySelector("small").textContent = phase === "failed" ? "Not taken" : title;
   for (const bar of [byId("upload-progress"), side.querySelector("progress")]) bar.value = fraction ?? 0;
   side.querySelector("progress").hidden = fraction === null;

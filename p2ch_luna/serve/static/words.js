@@ -40,9 +40,10 @@ export function duration(seconds) {
 export const secondsBetween = (start, end) => (new Date(end) - new Date(start)) / 1000;
 
 // A time as one says it today.
-export function when(time) {
+export function when(time, withSeconds = false) {
   const date = new Date(time);
-  const clock = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit" });
+  const second = withSeconds ? "2-digit" : undefined;
+  const clock = date.toLocaleTimeString("en-GB", { hour: "2-digit", minute: "2-digit", second });
   if (date.toDateString() === new Date().toDateString()) return clock;
   return `${date.toLocaleDateString("en-GB", { day: "numeric", month: "short" })}, ${clock}`;
 }

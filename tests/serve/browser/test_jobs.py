@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
+import time
+
 import pytest
 
 from support.browser import Chromium
@@ -62,6 +66,27 @@ def test_files_are_there_to_download_with_their_sizes(browser: Chromium, served:
     assert attribute(browser, "[download='nodules.seg.dcm']", "href") == wanted
 
 
+def test_a_download_says_what_is_in_it(browser: Chromium, served: PageServer) -> None:
+    opened(browser, served, served.add(job_of("chest.zip", "done")))
+    wait_for(browser, "#downloads", "HTML")
+    titles: list[str] = browser.evaluate("[...document.querySelectorAll('[download]')].map((a) => a.title)")
+    assert "nodules.seg.dcm: the outlines of the findings, for a PACS or a DICOM viewer" in titles
+    assert [title for title in titles if len(title.partition(": ")[2]) < 10] == []
+
+
+def test_key_images_are_folded_up_after_the_others(browser: Chromium, served: PageServer) -> None:
+    job = served.add(job_of("chest.zip", "done"))
+    opened(browser, served, job)
+    wait_for(browser, "#downloads > li:last-child", "Key images (2)")
+    assert text(browser, "[download='F1-coronal.png']") == ""
+    browser.click("#downloads summary")
+    wait_for(browser, "[download='F1-coronal.png']", "F1 coronal")
+    assert (
+        attribute(browser, "[download='F1-axial.png']", "title")
+        == "F1-axial.png: finding F1 in the axial plane"
+    )
+
+
 @pytest.mark.parametrize(
     ("facts", "words"),
     [
@@ -111,6 +136,36 @@ def test_a_stream_that_is_cut_is_taken_up_again(browser: Chromium, served: PageS
     wait_for(browser, "#job-state", "2 findings")
 
 
+def test_without_the_server_a_job_stands_still_and_says_why(browser: Chromium, served: PageServer) -> None:
+    job = served.add(job_of("chest.zip", "running", stages=stages(now="reading")))
+    opened(browser, served, job)
+    wait_for(browser, "[aria-current=step]", "Read the scan")
+    served.is_away = True
+    wait_for(browser, "#job-lost", "The server does not answer")
+    bar = "getComputedStyle(document.querySelector('[aria-current=step] progress')).animationPlayState"
+    assert browser.evaluate(bar) == "paused"
+    clock = text(browser, "#job-facts")
+    time.sleep(1.5)
+    assert text(browser, "#job-facts") == clock
+    served.is_away = False
+    browser.wait(f"document.querySelector('#job-facts').innerText !== {json.dumps(clock)}")
+    assert text(browser, "#job-lost") == ""
+    assert browser.evaluate(bar) == "running"
+
+
+def test_a_job_opened_without_the_server_is_not_shown_as_another(
+    browser: Chromium, served: PageServer
+) -> None:
+    opened(browser, served, served.add(job_of("first.zip", "done")))
+    served.is_away = True
+    second = served.add(job_of("second.zip", "done"))
+    browser.evaluate(f"location.hash = '{second}'")
+    wait_for(browser, "#job-lost", "The server does not answer")
+    assert text(browser, "#job-name") == ""
+    served.is_away = False
+    wait_for(browser, "#job-name", "second.zip")
+
+
 def test_loading_it_again_and_going_back_show_the_same_job(browser: Chromium, served: PageServer) -> None:
     first = served.add(job_of("first.zip", "running", stages=stages("reading", now="networks")))
     second = served.add(job_of("second.zip", "done"))
@@ -139,7 +194,7 @@ def test_a_link_to_a_job_that_is_gone_is_told(browser: Chromium, served: PageSer
     wait_for(browser, "#complaint", "not there any more")
 
 
-def test_the_list_has_the_youngest_first_and_says_until_when_each_is_kept(
+def test_the_list_has_the_youngest_first_and_a_tooltip_until_when_each_is_kept(
     browser: Chromium, served: PageServer
 ) -> None:
     served.add(job_of("old.zip", "done"))
@@ -147,8 +202,18 @@ def test_the_list_has_the_youngest_first_and_says_until_when_each_is_kept(
     browser.go(served.url)
     browser.wait("document.querySelectorAll('#jobs li').length === 2")
     assert scans(browser) == ["new.zip", "old.zip"]
-    assert text(browser, "li:last-child .kept").startswith("kept until 9 Mar")
-    assert text(browser, "li:first-child .kept") == ""
+    assert "old.zip\nkept until 9 Mar" in attribute(browser, "#jobs li:last-child a", "title")
+    assert attribute(browser, "#jobs li:first-child a", "title") == "new.zip"
+    assert "kept until" not in text(browser, "#jobs")
+
+
+def test_scans_of_one_name_are_told_apart_by_their_seconds(browser: Chromium, served: PageServer) -> None:
+    for name, second in (("a.zip", 1), ("a.zip", 2), ("b.zip", 3)):
+        served.add(job_of(name, "done", created=NOW.replace(second=second)))
+    browser.go(served.url)
+    browser.wait("document.querySelectorAll('#jobs li').length === 3")
+    states = browser.evaluate("[...document.querySelectorAll('#jobs .state')].map((s) => s.textContent)")
+    assert [re.search(r"2 Mar, \d\d:30(.*)", state)[1] for state in states] == ["", ":02", ":01"]
 
 
 def test_hostile_names_and_errors_are_inert(browser: Chromium, served: PageServer) -> None:

@@ -13,6 +13,9 @@ from support.looked_at import text, wait_for
 from support.page_server import PageServer
 
 pytestmark = pytest.mark.slow
+SCAN = b"NRRD0004\n\n, then the voxels"
+META_HEADER = b"ObjectType = Image\nElementDataFile = ct.raw\n"
+VOXELS = bytes(600)
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def series(tmp_path: Path) -> Path:
     return tmp_path / "patient 7"
 
 
-def file_of(folder: Path, name: str, content: bytes = b"a scan") -> Path:
+def file_of(folder: Path, name: str, content: bytes = SCAN) -> Path:
     (folder / name).write_bytes(content)
     return folder / name
 
@@ -60,7 +63,7 @@ def test_a_file_that_is_dropped_is_sent_as_it_is(
     browser.go(served.url)
     browser.drop(file_of(tmp_path, name))
     was_sent(browser)
-    assert served.uploads == [(name, kind, b"a scan")]
+    assert served.uploads == [(name, kind, SCAN)]
     assert text(browser, "#job-name") == name
 
 
@@ -84,7 +87,8 @@ def test_a_folder_is_zipped_without_what_is_hidden(
 
 def test_a_header_and_its_voxels_go_together(browser: Chromium, served: PageServer, tmp_path: Path) -> None:
     browser.go(served.url)
-    browser.choose("#files", file_of(tmp_path, "ct.raw"), file_of(tmp_path, "ct.mhd"))
+    header = file_of(tmp_path, "ct.mhd", META_HEADER)
+    browser.choose("#files", file_of(tmp_path, "ct.raw", VOXELS), header)
     was_sent(browser)
     ((name, _, body),) = served.uploads
     assert name == "ct.mhd"

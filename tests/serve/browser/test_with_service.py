@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -103,7 +104,7 @@ def downloaded(browser: Chromium, folder: Path, name: str) -> Path:
 
 
 def test_what_is_no_scan_is_refused_in_plain_words(browser: Chromium, address: str, tmp_path: Path) -> None:
-    (tmp_path / "letter.nii.gz").write_bytes(b"Dear colleague, " * 100)
+    (tmp_path / "letter.nii.gz").write_bytes(gzip.compress(b"Dear colleague, " * 100))
     browser.go(address)
     browser.drop(tmp_path / "letter.nii.gz")
     browser.wait("document.querySelector('#upload-error').checkVisibility()")
@@ -117,7 +118,8 @@ def test_a_zip_without_a_scan_becomes_a_job_that_says_so(
 ) -> None:
     folder = tmp_path / "letters"
     folder.mkdir()
-    (folder / "letter.txt").write_bytes(b"Dear colleague, " * 100)
+    for name in ("letter", "answer"):
+        (folder / name).write_bytes(bytes(range(256)) * 10)
     browser.go(address)
     browser.drop(folder)
     wait_for(browser, "#job-state", "Failed")

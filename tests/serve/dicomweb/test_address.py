@@ -13,6 +13,7 @@ import requests
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.dicomweb.address import PASSWORD, TOKEN, USER, credentials
 from p2ch_luna.serve.dicomweb.client import Server
+from p2ch_luna.serve.dicomweb.failures import DeniedError
 from support.dicomweb import FakeDicomweb
 
 Scan = Callable[..., list[Path]]
@@ -42,6 +43,44 @@ def test_credentials_of_the_environment_go_with_each_request(
     with closing(Server(fake.url + "/", environment)) as server:
         server.studies()
     assert fake.authorizations == [sent]
+
+
+@pytest.mark.parametrize("given", [{USER: "me"}, {USER: "me", PASSWORD: ""}, {PASSWORD: "pw"}])
+def test_half_of_a_name_and_password_is_refused(given: dict[str, str]) -> None:
+    with pytest.raises(
+        LunaError, match=f"^LUNA_DICOMWEB_(USER|PASSWORD): is not set, and {next(iter(given))}"
+    ):
+        credentials(given)
+
+
+def test_a_token_needs_no_password() -> None:
+    assert credentials({TOKEN: "abc", USER: "me"}).token == "abc"
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({TOKEN: "abc"}, f"the token in {TOKEN} was refused"),
+        ({USER: "me", PASSWORD: "pw"}, f"the name and password in {USER} and {PASSWORD} were refused"),
+        ({}, f"no credentials were sent; expected them in {TOKEN}, or {USER} and {PASSWORD}"),
+    ],
+)
+def test_a_refusal_says_which_credentials_were_sent(
+    environment: dict[str, str], told: str, status: int, fake: FakeDicomweb
+) -> None:
+    fake.fault = lambda _method, _path: status
+    with closing(Server(fake.url, environment)) as server, pytest.raises(DeniedError) as refused:
+        server.studies()
+    assert str(refused.value) == f"{fake.url}: answers {status}; expected the list of studies: {told}"
+
+
+def test_a_proxy_that_wants_credentials_is_told_apart() -> None:
+    assert "proxy" in credentials({TOKEN: "abc"}).refusal(407)
+
+
+def test_credentials_are_not_shown() -> None:
+    assert "abc" not in repr(credentials({TOKEN: "abc"}))
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,17 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import requests
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.serve.dicomweb import client
-from p2ch_luna.serve.dicomweb.client import (
+from p2ch_luna.serve.dicomweb.client import Server
+from p2ch_luna.serve.dicomweb.failures import (
     DeniedError,
     MissingError,
     OddAnswerError,
-    Server,
     UnreachableError,
+    WrongServerError,
 )
 from support.dicomweb import FakeDicomweb
 
@@ -75,8 +77,28 @@ def test_an_odd_entry_of_a_list_is_an_odd_answer(entry: object, fake: FakeDicomw
 
 
 def test_a_study_that_is_not_there_has_no_series(fake: FakeDicomweb, server: Server) -> None:
-    fake.fault = lambda _method, _path: 404
+    fake.fault = lambda _method, path: 404 if "1.2.3" in path else None
     assert server.series("1.2.3") == []
+
+
+@pytest.mark.parametrize("ask", [Server.studies, lambda server: server.series("1.2.3")])
+def test_a_url_without_dicomweb_is_told(
+    ask: Callable[[Server], object], fake: FakeDicomweb, server: Server
+) -> None:
+    """Orthanc itself, one level above its DICOMweb, answers 400 to the list."""
+    fake.fault = lambda _method, path: 400 if path == "studies" else 404
+    with pytest.raises(
+        WrongServerError, match="no DICOMweb is there; wanted a URL such as http://HOST:8042/d"
+    ):
+        ask(server)
+    assert len(fake.asked) == 2
+
+
+def test_the_lists_of_another_interface_are_no_dicomweb(fake: FakeDicomweb, server: Server) -> None:
+    fake.fault = lambda _method, path: 404 if "series" in path else None
+    fake.listed = lambda _path, _query: ["0a9b3153-2512774b"]  # type: ignore[method-assign, list-item]
+    with pytest.raises(WrongServerError):
+        server.series("1.2.3")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +181,15 @@ def test_a_server_that_is_not_there_is_unreachable() -> None:
         server.studies()
 
 
+def test_a_certificate_that_is_not_accepted_is_told(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise requests.exceptions.SSLError("self-signed")
+
+    monkeypatch.setattr(server._session, "send", refused)
+    with pytest.raises(WrongServerError, match="its certificate is not accepted; expected a trusted one"):
+        server.studies()
+
+
 def test_a_server_that_says_nothing_is_not_waited_for(
     fake: FakeDicomweb, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +215,22 @@ def test_an_unreachable_server_is_asked_again_after_each_pause(
         assert server.studies() == []
     assert pauses == [1.0, 2.0]
     assert "answers 503; expected the list of studies; another try in 1 s" in caplog.text
+
+
+def test_a_server_that_stays_away_is_not_waited_for_at_each_request(fake: FakeDicomweb) -> None:
+    fake.fault = lambda _method, _path: 503
+    pauses: list[float] = []
+    with closing(Server(fake.url, {}, (1.0, 2.0), pauses.append)) as server:
+        for _ in range(3):
+            with pytest.raises(UnreachableError):
+                server.studies()
+        assert pauses == [1.0, 2.0]
+        fake.fault = lambda _method, _path: None
+        server.studies()
+        fake.fault = lambda _method, _path: 503
+        with pytest.raises(UnreachableError):
+            server.studies()
+    assert pauses == [1.0, 2.0] * 2
 
 
 def test_what_is_stored_is_there_byte_by_byte(fake: FakeDicomweb, server: Server, scan: Scan) -> None:

@@ -174,7 +174,8 @@ def test_a_phantom_is_watched_for_diagnosed_and_its_findings_read_back(
     )
     write_series(tmp_path / "series", phantom.ct)
     with followed(orthanc, tmp_path / "dir") as watch:
-        assert "already: 0" in watch.readline()
+        assert "looks every 1 s" in watch.readline()
+        assert "first look: 0" in watch.readline()
         orthanc.send(*sorted((tmp_path / "series").iterdir()))
         line = watch.readline()
     (seg,), (sr,) = read(orthanc, "SEG"), read(orthanc, "SR")

@@ -10,7 +10,8 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.inference.detector import Silent
 from p2ch_luna.report.schema import Report
-from p2ch_luna.serve.dicomweb.client import Series, Server, UnreachableError
+from p2ch_luna.serve.dicomweb.client import Series, Server
+from p2ch_luna.serve.dicomweb.failures import UnreachableError
 from p2ch_luna.serve.dicomweb.study import (
     Diagnose,
     GoneError,

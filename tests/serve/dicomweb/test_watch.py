@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pydicom
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.schema import Report
 from p2ch_luna.serve.dicomweb import watch
-from p2ch_luna.serve.dicomweb.client import UnreachableError
+from p2ch_luna.serve.dicomweb.failures import UnreachableError
 from p2ch_luna.serve.dicomweb.study import Diagnose
 from p2ch_luna.serve.dicomweb.watch import Watch, watching
 from support.diagnosed import FixedDetector
@@ -31,6 +32,18 @@ def test_what_was_there_before_is_left(fake: FakeDicomweb, new_watch: NewWatch, 
     fake.send(*scan())
     new_watch(never).run(once=True)
     assert kinds(fake) == []
+
+
+def test_what_is_left_out_is_told_at_each_start(
+    fake: FakeDicomweb, new_watch: NewWatch, scan: Scan, told: list[str]
+) -> None:
+    fake.send(*scan())
+    for _ in range(2):
+        watch = new_watch(never)
+        watch.look()
+        watch.look()
+    line = "studies with CT from before the first look: 1; left out, --existing takes them too"
+    assert told == [f"{fake.url}: {line}"] * 2
 
 
 def test_what_was_there_before_is_taken_if_asked_for_even_later(
@@ -54,6 +67,14 @@ def test_a_new_study_is_done_once(
     assert kinds(fake) == ["SEG", "SR"]
     assert detector.calls == 1
     assert told[1:] == [DONE]
+
+
+def test_a_study_is_named_before_its_progress(fake: FakeDicomweb, new_watch: NewWatch, scan: Scan) -> None:
+    fake.send(*scan())
+    watch, stages = new_watch(existing=True), []
+    watch.progress = SimpleNamespace(stage=lambda text, *_: stages.append(text), advance=lambda *_: None)
+    watch.run(once=True)
+    assert stages[:2] == ["study 1.2.3: begun", "fetching"]
 
 
 def test_the_findings_belong_to_the_study_and_refer_to_its_series(

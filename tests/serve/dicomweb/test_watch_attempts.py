@@ -10,7 +10,8 @@ import pytest
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.report.schema import Report
-from p2ch_luna.serve.dicomweb.client import Server, UnreachableError
+from p2ch_luna.serve.dicomweb.client import Server
+from p2ch_luna.serve.dicomweb.failures import UnreachableError
 from p2ch_luna.serve.dicomweb.watch import Watch
 from support.dicomweb import FakeDicomweb, kinds
 

@@ -11,7 +11,7 @@ import pydicom
 import pytest
 
 from p2ch_luna.report.schema import Report
-from p2ch_luna.serve.dicomweb.client import DeniedError, UnreachableError
+from p2ch_luna.serve.dicomweb.failures import DeniedError, UnreachableError, WrongServerError
 from p2ch_luna.serve.dicomweb.study import Diagnose
 from p2ch_luna.serve.dicomweb.watch import Watch
 from support.diagnosed import FixedDetector
@@ -66,6 +66,19 @@ def test_wrong_credentials_end_the_watch_and_fail_no_study(
     fake.fault = lambda _method, _path: None
     new_watch(existing=True).run(once=True)
     assert told[1:] == [DONE]
+
+
+def test_a_url_without_dicomweb_ends_the_watch_and_fails_no_study(
+    fake: FakeDicomweb, new_watch: NewWatch, scan: Scan, told: list[str]
+) -> None:
+    fake.send(*scan())
+    watch = new_watch(existing=True)
+    watch.look()
+    asked = itertools.count()
+    fake.fault = lambda _method, _path: 404 if next(asked) > 1 else None  # both pages of the list are had
+    with pytest.raises(WrongServerError):
+        watch.run()
+    assert len(told) == 1
 
 
 def test_pauses_grow_while_the_server_is_away(
