@@ -41,7 +41,7 @@ def test_the_log_has_no_name_and_no_token(
 
     with serving(service) as url, httpx.Client(base_url=url, headers=bearer) as client:
         ended(client, send(client, name=NAME).json()["id"])
-        ended(client, send(client, name=f"failing {NAME}").json()["id"])
+        ended(client, send(client, name=f"fail {NAME}").json()["id"])
         send(client, headers, NAME)
         client.get(f"/{NAME}", params={"token": TOKEN})
         client.get(f"/api/jobs/{NAME}/results/{NAME}")

@@ -45,7 +45,7 @@ def test_jobs_are_counted_by_state(client: httpx.Client, service: Service) -> No
 
 def test_the_end_of_a_job_is_counted(tmp_path: Path) -> None:
     with serving(service_in(tmp_path)) as url, httpx.Client(base_url=url) as client:
-        for name in ("first", "failing", "second"):
+        for name in ("first", "fail", "second"):
             job = ended(client, send(client, name=name).json()["id"])
             client.delete(f"/api/jobs/{job.id}")
         found = samples(client)

@@ -83,7 +83,7 @@ def test_eight_clients_at_once_are_taken_or_told_when_to_come_again(tmp_path: Pa
 
     def upload(url: str) -> httpx.Response:
         with httpx.Client(base_url=url, timeout=30) as client:
-            return send(client, name="slow")
+            return send(client, name="sleep")
 
     with serving(service) as url, ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(upload, [url] * 8))
@@ -125,7 +125,7 @@ def subprocess_of(folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_and_gives_its_job_back(tmp_path: Path, number: signal.Signals) -> None:
     with subprocess_of(tmp_path) as (process, url), httpx.Client(base_url=url) as client:
-        job_id = send(client, name="slow").json()["id"]
+        job_id = send(client, name="sleep").json()["id"]
         assert until(lambda: client.get(f"/api/jobs/{job_id}").json()["state"] == "running")
         with client.stream("GET", f"/api/jobs/{job_id}/events") as events:  # does not keep it from its end
             next(events.iter_lines())

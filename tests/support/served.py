@@ -8,25 +8,21 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 
 import httpx
 from starlette.types import ASGIApp
 
 from p2ch_luna.serve.app import create_app
-from p2ch_luna.serve.jobs import Claim, Job, Options, Outcome, ResultFile
+from p2ch_luna.serve.jobs import Job, Options
 from p2ch_luna.serve.server import listening, server_of
 from p2ch_luna.serve.service import Service, Settings
-from p2ch_luna.serve.storage import Storage
-from p2ch_luna.serve.worker import WorkerSettings
+from support.fake_workers import begin, write_results
 
 LOCAL = "http://127.0.0.1"
 TOKEN = "a-token-for-the-tests-of-luna-serve"
 SCAN = b"NRRD0004\ntype: short\ndimension: 3\nsizes: 4 4 4\nencoding: raw\n\n" + bytes(128)
 BINARY = {"Content-Type": "application/octet-stream"}
-PAGE = "<!doctype html><title>report</title>"
-FILES = {"report.json": ("{}", "application/json"), "report.html": (PAGE, "text/html")}
 
 
 def service_in(folder: Path, **settings: object) -> Service:
@@ -80,30 +76,6 @@ def done(service: Service) -> Job:
     if job is None:
         raise ValueError("the job is gone")
     return job
-
-
-def write_results(storage: Storage, claim: Claim) -> Outcome:
-    folder = storage.results_folder(claim.job_id)
-    folder.mkdir()
-    for name, (text, _) in FILES.items():
-        (folder / name).write_text(text, encoding="utf-8")
-    results = [
-        ResultFile(name=name, bytes=len(text), media_type=kind) for name, (text, kind) in FILES.items()
-    ]
-    return Outcome(is_searched=True, n_findings=0, results=tuple(results))
-
-
-def begin(settings: WorkerSettings) -> Callable[[Claim], Outcome]:
-    """A worker in whose process a job is done at once."""
-    return partial(_do, settings)
-
-
-def _do(settings: WorkerSettings, claim: Claim) -> Outcome:
-    if claim.name.startswith("slow"):
-        time.sleep(60)
-    if claim.name.startswith("failing"):
-        return Outcome(error="no CT; expected one")
-    return write_results(Storage(settings.folder), claim)
 
 
 @contextmanager
