@@ -6,6 +6,7 @@ import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import fields
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +15,9 @@ import click
 import pytest
 
 import p2ch_luna
-from p2ch_luna.cli import COMMANDS, cli
+from p2ch_luna.cli import cli
+from p2ch_luna.io.tables import DETECTION_COLUMNS
+from p2ch_luna.report.many.summary import Row
 from p2ch_luna.report.schema import Finding, Report
 
 PAGE = (Path(__file__).parents[1] / "docs" / "api.md").read_text(encoding="utf-8")
@@ -54,13 +57,15 @@ FIELDS = {  # in their order, as they may be given by position; more may follow
     "p2ch_luna.inference:Diagnosis": "series_uid detections warnings timings_s",
     "p2ch_luna.report.outputs:Wanted": "page dicom",
 }
-COMMAND_NAMES = (
-    "diagnose compare serve dicomweb demo example phantom implant prepare info doctor schema card lidc train "
-    "crossval runs config mine cache evaluate benchmark calibrate robustness malignancy bench"
+# Of each: arguments (... any number), options with their short names, = defaults, ! where one is required
+COMMAND_LINES = dict(
+    line.split(": ", 1)
+    for line in (Path(__file__).parent / "commands.txt").read_text(encoding="utf-8").splitlines()
 )
-DIAGNOSE_OPTIONS = (
-    "--output --series --segmentation --classifier --malignancy --operating-point --device --runtime "
-    "--threads --workers --engine --no-html --json"
+DETECTION_TABLE = "seriesuid coordX coordY coordZ probability"
+SUMMARY_TABLE = (
+    "name scan series_uid findings largest_mean_diameter_mm highest_probability highest_suspicion warnings "
+    "seconds error"
 )
 REPORT_3 = (  # of report.json's schema 3.x
     "schema_version software statement malignancy_is scan is_searched findings rejected warnings models "
@@ -127,15 +132,48 @@ def test_the_page_names_what_is_held(address: str) -> None:
     assert f"`{path.split('.')[0]}`" in row
 
 
-def test_no_command_is_gone() -> None:
-    assert set(COMMANDS) >= set(COMMAND_NAMES.split())
+def commands(group: click.Group, before: str = "") -> Iterator[tuple[str, click.Command]]:
+    """Every command with its full name."""
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before}{name} ")
+        else:
+            yield before + name, command
 
 
-def test_no_option_of_diagnose_is_gone() -> None:
-    command = cli.get_command(click.Context(cli), "diagnose")
-    assert command
-    options = {name for parameter in command.params for name in parameter.opts}
-    assert options >= set(DIAGNOSE_OPTIONS.split())
+def word(parameter: click.Parameter) -> str:
+    """A parameter as `COMMAND_LINES` has it."""
+    default = parameter.to_info_dict()["default"]
+    values = default if isinstance(default, tuple | list) else (default,)
+    given = ",".join(str(value) for value in values if value is not None and value is not False)
+    many = "..." if parameter.nargs == -1 else ""
+    return "/".join(parameter.opts) + many + (f"={given}" if given else "") + "!" * parameter.required
+
+
+def test_every_command_is_written_down() -> None:
+    assert [name for name, _ in commands(cli)] == list(COMMAND_LINES)
+
+
+@pytest.mark.parametrize(("name", "known"), COMMAND_LINES.items())
+def test_no_option_or_default_of_a_command_is_gone(name: str, known: str) -> None:
+    assert set(map(word, dict(commands(cli))[name].params)) >= set(known.split())
+
+
+@pytest.mark.parametrize(("name", "known"), COMMAND_LINES.items())
+def test_arguments_are_in_the_order_they_were(name: str, known: str) -> None:
+    there = [word(one) for one in dict(commands(cli))[name].params if isinstance(one, click.Argument)]
+    assert there == [one for one in known.split() if not one.startswith("-")]
+
+
+def test_columns_of_detections_are_as_they_were() -> None:
+    assert " ".join(DETECTION_COLUMNS).startswith(DETECTION_TABLE)
+
+
+def test_columns_of_the_summary_are_as_they_were() -> None:
+    assert " ".join(field.name for field in fields(Row)).startswith(SUMMARY_TABLE)
 
 
 @pytest.mark.parametrize(("model", "keys"), [(Report, REPORT_3), (Finding, FINDING_3)])

@@ -37,8 +37,9 @@ def main() -> None:
     """Export, write and copy; then fetch what npm has."""
     parser = argparse.ArgumentParser(description="Make what the page needs.")
     parser.add_argument("--without-ort", action="store_true", help="fetch nothing")
+    wanted = parser.parse_args()
     build(HERE / "built", HERE / "vendor")
-    if not parser.parse_args().without_ort:
+    if not wanted.without_ort:
         subprocess.run([HERE.parents[1] / "scripts" / "vendor_ort.sh", HERE / "vendor"], check=True)
 
 

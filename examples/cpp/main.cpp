@@ -51,22 +51,43 @@ Arguments parse(std::vector<std::string> words) {
   return found;
 }
 
-// Whole or not at all.
-void write_csv(const fs::path& path, const std::vector<luna::Candidate>& candidates) {
-  const fs::path part = path.string() + ".part";
-  std::ofstream file(part);
-  file << "coordX,coordY,coordZ,probability,volume_mm3,diameter_mm\n" << std::setprecision(9);
-  for (const luna::Candidate& one : candidates) {
-    for (const double mm : one.center_xyz) file << mm << ',';
-    file << one.probability << ',' << one.volume_mm3 << ',' << one.diameter_mm << '\n';
+// The table of candidates, whole or not at all.
+class Table {
+ public:
+  explicit Table(const fs::path& path) : path_(path), part_(path.string() + ".part"), file_(part_) {
+    if (!file_ || fs::is_directory(path)) fail();
   }
-  file.close();
-  std::error_code error;
-  if (file) fs::rename(part, path, error);
-  if (file && !error) return;
-  fs::remove(part, error);
-  throw std::runtime_error(path.string() + ": cannot be written");
-}
+  Table(const Table&) = delete;
+  Table& operator=(const Table&) = delete;
+  ~Table() { remove_part(); }
+
+  void write(const std::vector<luna::Candidate>& candidates) {
+    file_ << "coordX,coordY,coordZ,probability,volume_mm3,diameter_mm\n" << std::setprecision(9);
+    for (const luna::Candidate& one : candidates) {
+      for (const double mm : one.center_xyz) file_ << mm << ',';
+      file_ << one.probability << ',' << one.volume_mm3 << ',' << one.diameter_mm << '\n';
+    }
+    file_.close();
+    std::error_code error;
+    if (file_) fs::rename(part_, path_, error);
+    if (!file_ || error) fail();
+  }
+
+ private:
+  // Nothing is left of it once it was renamed.
+  void remove_part() const {
+    std::error_code error;
+    fs::remove(part_, error);
+  }
+
+  [[noreturn]] void fail() const {
+    remove_part();  // a constructor that throws has no destructor
+    throw std::runtime_error(path_.string() + ": cannot be written");
+  }
+
+  fs::path path_, part_;
+  std::ofstream file_;
+};
 
 class Stopwatch {
  public:
@@ -96,13 +117,14 @@ void run(const Arguments& arguments) {
   const luna::Ct ct = luna::read_ct(arguments.ct);
   const luna::Lung lung = luna::read_lung(arguments.lung);
   luna::check_same_grid(ct.grid, lung.grid);
+  Table table(arguments.output);  // before minutes of work
   const auto network = luna::load_network(arguments.model, arguments.threads);
   const double loading = stopwatch.lap();
   const std::vector<luna::Tile> tiles = luna::plan_tiles(lung);
   const luna::Probability probability = luna::segment(*network, ct, tiles);
   const double segmentation = stopwatch.lap();
   const std::vector<luna::Candidate> candidates = luna::propose(probability, lung);
-  write_csv(arguments.output, candidates);
+  table.write(candidates);
   std::cout << std::fixed << std::setprecision(2) << candidates.size() << " candidates, " << tiles.size()
             << " tiles; loading " << loading << " s, segmentation " << segmentation << " s, candidates "
             << stopwatch.lap() << " s; peak memory " << std::setprecision(0) << peak_megabytes() << " MB\n";

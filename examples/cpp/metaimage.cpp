@@ -70,6 +70,9 @@ void check_direction(const fs::path& header, const std::array<Point, 3>& directi
       if (!(std::abs(product - (a == b ? 1 : 0)) < kTolerance))
         fail(header, "TransformMatrix is not orthonormal; wanted three unit steps at right angles");
     }
+  for (std::size_t k = 0; k < 3; ++k)
+    if (!(direction[k][k] > 0))
+      fail(header, "TransformMatrix does not run left, back and up; wanted columns, rows and slices that do");
 }
 
 Grid read_grid(const fs::path& header, const Fields& fields) {
@@ -138,8 +141,10 @@ void check_same_grid(const Grid& ct, const Grid& lung) {
   if (ct.shape != lung.shape)
     throw std::runtime_error("the lung mask is " + sides(lung) + " voxels; wanted " + sides(ct) +
                              ", as the CT");
-  const Point last{static_cast<double>(ct.shape[0] - 1), 0, static_cast<double>(ct.shape[2] - 1)};
-  for (const Point& irc : {Point{}, last}) {
+  std::array<Point, 4> corners{};  // the first voxel, and the last along each axis
+  for (std::size_t axis = 0; axis < 3; ++axis)
+    corners[axis][axis] = static_cast<double>(ct.shape[axis] - 1);
+  for (const Point& irc : corners) {
     const Point one = ct.to_xyz(irc);
     const Point other = lung.to_xyz(irc);
     for (std::size_t k = 0; k < 3; ++k)

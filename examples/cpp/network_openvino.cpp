@@ -22,7 +22,7 @@ class OpenVino final : public Network {
     request_.infer();
     const ov::Tensor answer = request_.get_output_tensor(0);
     if (answer.get_shape() != sides)
-      throw std::runtime_error("the network's answer is not of its input's shape");
+      throw std::runtime_error("its answer is not of its input's shape");
     const float* first = answer.data<const float>();
     return {first, first + answer.get_size()};
   }

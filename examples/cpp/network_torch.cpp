@@ -21,9 +21,14 @@ class Torch final : public Network {
     // Else the first passes record what they meet and recompile it for each size of tile.
     const torch::jit::GraphOptimizerEnabledGuard as_it_is(false);
     const torch::Tensor input = torch::from_blob(hu.data(), {1, 1, shape[0], shape[1], shape[2]});
-    const torch::Tensor answer = module_.forward({input}).toTensor().contiguous();
+    torch::Tensor answer;
+    try {
+      answer = module_.forward({input}).toTensor().contiguous();
+    } catch (const c10::Error& error) {
+      throw std::runtime_error(error.what_without_backtrace());
+    }
     if (answer.sizes() != input.sizes())
-      throw std::runtime_error("the network's answer is not of its input's shape");
+      throw std::runtime_error("its answer is not of its input's shape");
     const float* first = answer.const_data_ptr<float>();
     return {first, first + answer.numel()};
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <stdexcept>
+#include <string>
 
 namespace luna {
 namespace {
@@ -22,6 +23,20 @@ std::vector<float> read(const Ct& ct, const Box& box) {
       std::copy(first, first + columns, hu.begin() + place);
     }
   return hu;
+}
+
+// The libraries tell where they were first, over many lines, and last what was wrong.
+std::string last_line(std::string text) {
+  text.erase(text.find_last_not_of('\n') + 1);
+  return text.substr(text.find_last_of('\n') + 1);
+}
+
+std::vector<float> run(Network& network, std::vector<float> hu, const Irc& shape) {
+  try {
+    return network.logits(hu, shape);
+  } catch (const std::exception& error) {
+    throw std::runtime_error("the network fails: " + last_line(error.what()));
+  }
 }
 
 float sigmoid(float logit) { return 1 / (1 + std::exp(-logit)); }
@@ -46,8 +61,7 @@ void keep_core(const std::vector<float>& logits, const Tile& tile, Probability& 
 Probability segment(Network& network, const Ct& ct, const std::vector<Tile>& tiles) {
   Probability probability{ct.grid, std::vector<float>(ct.voxels.size())};
   for (const Tile& tile : tiles) {
-    std::vector<float> hu = read(ct, tile.read);
-    keep_core(network.logits(hu, tile.read.shape()), tile, probability);
+    keep_core(run(network, read(ct, tile.read), tile.read.shape()), tile, probability);
   }
   return probability;
 }

@@ -165,10 +165,11 @@ def diagnose(runs: int, scan: Path | None, tiles: bool, as_json: bool) -> None:
 @threads_option
 @json_option
 def runtime(runs: int, compiled: bool, threads: int | None, as_json: bool) -> None:
-    """Measure each bundled network on each runtime that is installed, and name the fastest.
+    """Measure each bundled network on each runtime that is installed, on the CPU, and name the fastest.
 
     About two minutes on two cores. A pass is over one tile of a chest, or a batch of candidates; differences
-    are of probabilities, from torch in float32.
+    are of probabilities, from torch in float32. The seconds that a conversion takes are not counted: for a
+    single scan --runtime torch may be the fastest.
 
     \b
     luna bench runtime
@@ -196,7 +197,8 @@ def runtime(runs: int, compiled: bool, threads: int | None, as_json: bool) -> No
         for one in timings
     ]
     click.echo(_table([("network", "runtime", "a pass", "times as fast", "largest difference"), *rows]))
-    click.echo(f"\nThe fastest here: luna diagnose --runtime {best}")
+    device = "" if pick_device("auto").type == "cpu" else "--device cpu "
+    click.echo(f"\nThe fastest on this CPU, for many scans: luna diagnose {device}--runtime {best}")
 
 
 def _print(figures: list[Figure], as_json: bool) -> None:

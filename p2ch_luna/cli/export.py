@@ -35,8 +35,9 @@ def export(model: str, formats: tuple[FormatName, ...], output: Path, *, as_json
     MODEL is a .safetensors file, the folder of a run, or one of the words segmentation, nodule and
     malignancy, the models that come with the package. OUTPUT gets NAME.onnx, NAME.xml and NAME.bin, NAME.pt2
     or NAME.ts.pt; NAME.json, the model's card; and NAME.export.json: inputs, outputs, sizes, hashes and how
-    far the answers are from torch's. A CT goes in as HU, at 1 mm, in batches and sizes of any number. A file
-    whose probabilities differ by more than 0.001 is refused.
+    far the answers are from torch's. A CT goes in as HU, at 1 mm, in batches of any number, with sides that
+    are multiples of 16 for these networks. A file whose probabilities differ by more than 0.001 or logits by
+    more than 0.01 is refused.
 
     \b
     luna export segmentation --format onnx -o exported

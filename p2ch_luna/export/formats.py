@@ -9,13 +9,17 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental import _config as symbolic
 
+from p2ch_luna.errors import LunaError
 from p2ch_luna.export.schema import FormatName
 from p2ch_luna.inference.conversion import AXES, INPUT, Answers, as_onnx, example, side_multiple, traced
 from p2ch_luna.inference.runtime_onnx import OnnxNetwork
 from p2ch_luna.inference.runtime_openvino import OpenVinoNetwork, as_openvino
 
 Loaded = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
+
+SETTING = "backed_size_oblivious"  # of torch.export
 
 
 class Format(NamedTuple):
@@ -28,18 +32,26 @@ class Format(NamedTuple):
     smallest_sides: int = 1  # multiples of the network's `side_multiple`
 
 
+def has_torch_export() -> bool:
+    """Whether this torch has the setting that `torch_export` needs; it is a private one."""
+    return hasattr(symbolic, SETTING)
+
+
 def torch_export(network: Answers) -> torch.export.ExportedProgram:
     """The network as `torch.export` sees it, for any batch and sides from two multiples on.
 
     With one multiple the coarsest grid is a single place, which torch.export takes for another program.
+    Raises LunaError where torch is too old, or too new.
     """
-    from torch.fx.experimental import _config as symbolic
-
+    if not has_torch_export():
+        raise LunaError(
+            f"torch-export: torch {torch.__version__} has no setting {SETTING}; wanted one that has it"
+        )
     multiple = side_multiple(network.model)
     sides = {axis: multiple * torch.export.Dim(name, min=2) for axis, name in AXES.items() if axis}
     shapes = {INPUT: {0: torch.export.Dim(AXES[0]), **sides}}
     # else the one or two places in the middle of an axis, which the classifier looks at, fix the parity of it
-    oblivious = symbolic.patch(backed_size_oblivious=True)  # type: ignore[attr-defined]
+    oblivious = symbolic.patch({SETTING: True})  # type: ignore[attr-defined]
     with oblivious, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch's own code
         return torch.export.export(network, (example(network, 2),), dynamic_shapes=shapes)

@@ -15,12 +15,12 @@ from torch import nn
 from p2ch_luna import __version__
 from p2ch_luna.errors import LunaError
 from p2ch_luna.export.formats import FORMATS
-from p2ch_luna.export.parity import LIMIT, inputs, largest_difference
+from p2ch_luna.export.parity import LIMITS, inputs, largest_difference
 from p2ch_luna.export.schema import Export, ExportedFile, FormatName, Tensor
 from p2ch_luna.files import publishing
 from p2ch_luna.inference.conversion import AXES, INPUT, MASK, OUTLINE, Answers, side_multiple
 from p2ch_luna.inference.runtime import check_packages
-from p2ch_luna.models.checkpoint import load_model
+from p2ch_luna.models.checkpoint import ModelCard, load_model
 
 VOXELS: tuple[int | str, ...] = (AXES[0], 1, AXES[2], AXES[3], AXES[4])
 MEANINGS = {
@@ -49,13 +49,17 @@ def export_model(
 
     All of it or nothing: what an earlier export has left under this name is replaced then, also in formats
     that are not wanted now. stage: hears what is being done. Raises LunaError where a package is missing,
-    or where a file answers other than the network, by more than `LIMIT`.
+    where `folder` has a card of this name of another model, or where a file answers other than the network,
+    by more than `LIMITS`.
     """
     for wanted in formats:
         check_packages(f"format {wanted!r}", FORMATS[wanted].packages, extra="export")
     model, card = load_model(weights)
     network = Answers(model)
-    with publishing(folder, sidecar(name), _earlier(folder, name)) as temporary:
+    earlier = _earlier(folder, name)
+    _check_card(folder / f"{name}.json", card, earlier)
+    stale = [file for one in earlier.files for file in one.files] if earlier else []
+    with publishing(folder, sidecar(name), stale) as temporary:
         files = []
         for wanted in dict.fromkeys(formats):
             stage(f"{name} as {wanted}")
@@ -84,9 +88,10 @@ def _export(model: nn.Module, network: Answers, wanted: FormatName, folder: Path
     smallest = form.smallest_sides * side_multiple(model)
     batches = inputs(side_multiple(model), smallest)
     gap = largest_difference(model, form.load(folder / names[0], network.is_single), batches)
-    if not gap <= LIMIT:  # NaN is refused too
+    if not gap.is_within(LIMITS):
         raise LunaError(
-            f"{folder / names[0]}: probabilities differ from torch's by {gap:.2g}; wanted at most {LIMIT:g}"
+            f"{folder / names[0]}: probabilities differ from torch's by {gap.probability:.2g}, logits by "
+            f"{gap.logit:.2g}; wanted at most {LIMITS.probability:g} and {LIMITS.logit:g}"
         )
     runtime = (*form.packages, "torch")[0]
     return ExportedFile(
@@ -94,7 +99,8 @@ def _export(model: nn.Module, network: Answers, wanted: FormatName, folder: Path
         files=tuple(names),
         sha256=tuple(hashlib.sha256((folder / one).read_bytes()).hexdigest() for one in names),
         smallest_side=smallest,
-        largest_difference=gap,
+        largest_difference=gap.probability,
+        largest_logit_difference=gap.logit,
         compared_on=tuple(tuple(hu.shape) for hu in batches),
         runtime=f"{runtime} {version(runtime)}",
     )
@@ -111,9 +117,19 @@ def _window(model: nn.Module) -> tuple[float, float]:
     return low, high
 
 
-def _earlier(folder: Path, name: str) -> list[str]:
-    """Files of an earlier export of this name."""
+def _earlier(folder: Path, name: str) -> Export | None:
+    """The export of this name that is there."""
     with suppress(OSError, ValidationError):
-        found = Export.model_validate_json((folder / sidecar(name)).read_bytes())
-        return [file for one in found.files for file in one.files]
-    return []
+        return Export.model_validate_json((folder / sidecar(name)).read_bytes())
+    return None
+
+
+def _check_card(path: Path, card: ModelCard, earlier: Export | None) -> None:
+    """Raise LunaError for a card that would be lost: not of the earlier export, and not the one to write."""
+    if not path.exists():
+        return
+    with suppress(OSError, ValidationError):
+        found = ModelCard.model_validate_json(path.read_bytes())
+        if found == card or (earlier is not None and found.weights_sha256 == earlier.weights_sha256):
+            return
+    raise LunaError(f"{path}: is no card of this model or of an earlier export; wanted another folder")

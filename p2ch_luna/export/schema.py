@@ -27,6 +27,7 @@ class ExportedFile(Frozen):
     sha256: tuple[str, ...]  # of each
     smallest_side: int = Field(gt=0)  # of depth, height and width, in voxels
     largest_difference: float = Field(ge=0)  # from torch in float32; of probabilities, and of log_diameter
+    largest_logit_difference: float = Field(ge=0)  # the same of logits within ±16
     compared_on: tuple[tuple[int, ...], ...]  # shapes of the inputs
     runtime: str  # what it was loaded by for that, with its version
 

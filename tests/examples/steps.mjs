@@ -1,6 +1,7 @@
 // Steps of examples/browser/js on a scan, in node, for test_browser.py.
 // usage: node steps.mjs JS_FOLDER PIPELINE_JSON SCAN OUT [PROBABILITY]
 
+import { File } from "node:buffer"; // no global before Node 20
 import { readFile, readdir, stat, writeFile } from "node:fs/promises";
 import { basename, join } from "node:path";
 

@@ -24,7 +24,7 @@ from p2ch_luna.lungs import find_lungs
 from p2ch_luna.report.build import Measured, measure_findings
 from p2ch_luna.report.threshold import operating_point
 from support.browser import Chromium, start
-from support.browser_site import add_ort, make_site, script
+from support.browser_site import add_ort, script
 
 pytestmark = pytest.mark.slow
 
@@ -32,10 +32,12 @@ pytestmark = pytest.mark.slow
 class Seen(NamedTuple):
     """What the page showed of one search.
 
-    facts: as it holds them.    jumped: what stood below the viewer once the second finding was clicked.
+    engine: what it told of its threads.    facts: as it holds them.
+    jumped: what stood below the viewer once the second finding was clicked.
     complaints: in its console.    asked: every URL, of its workers too.
     """
 
+    engine: str
     facts: dict[str, Any]
     jumped: str
     complaints: list[str]
@@ -43,8 +45,7 @@ class Seen(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    site = make_site(tmp_path_factory.mktemp("site"))
+def served(site: Path) -> Iterator[str]:
     add_ort(site)
     with script("serve").server(0, site) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
@@ -75,11 +76,17 @@ def in_python(small: Path) -> list[Measured]:
     return measure_findings(diagnosis, ct, operating_point(diagnosis.models, None))
 
 
-@pytest.fixture(scope="module")
-def seen(served: str, small: Path, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+WAYS = {"one thread": "?threads=1", "two threads, small tiles": "?threads=2&tile=128"}
+
+
+@pytest.fixture(scope="module", params=WAYS.values(), ids=WAYS)
+def seen(
+    request: pytest.FixtureRequest, served: str, small: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Seen:
     log = tmp_path_factory.mktemp("log") / "net.json"
     with Chromium(flags=(f"--log-net-log={log}",), timeout_s=900.0) as browser:
-        browser.go(f"{served}?threads=1")
+        browser.go(f"{served}{request.param}")
+        engine = browser.evaluate("document.querySelector('#engine').textContent")
         browser.drop(small)
         browser.wait(
             "!!document.querySelector('#viewer.open') || !document.querySelector('#complaint').hidden"
@@ -90,7 +97,7 @@ def seen(served: str, small: Path, tmp_path_factory: pytest.TempPathFactory) -> 
         browser.wait("document.querySelector('#inside').textContent === 'in F2'")
         jumped = browser.evaluate("document.querySelector('#lps').textContent")
         complaints = list(browser.complaints)
-    return Seen(facts, jumped, complaints, asked_by(served, log))
+    return Seen(engine, facts, jumped, complaints, asked_by(served, log))
 
 
 def asked_by(served: str, log: Path) -> list[str]:
@@ -130,6 +137,11 @@ def test_nothing_is_asked_of_another_host(seen: Seen, served: str) -> None:
     assert {urlsplit(url).netloc for url in seen.asked} == {urlsplit(served).netloc}
 
 
+def test_as_many_threads_compute_as_the_page_tells(seen: Seen) -> None:
+    loaded = sum(url.endswith("ort-wasm-simd-threaded.mjs") for url in seen.asked)  # once by each
+    assert f"Threads that compute: {loaded}." in seen.engine
+
+
 def test_the_console_stays_empty(seen: Seen) -> None:
     assert seen.complaints == []
 
@@ -146,6 +158,25 @@ def test_the_page_is_isolated_so_that_it_may_have_threads(served: str) -> None:
     with start() as browser:
         browser.go(served)
         assert browser.evaluate("crossOriginIsolated") is True
+
+
+@pytest.mark.parametrize(
+    ("asked", "threads", "tile"),
+    [("?threads=-3&tile=1", 1, 48), ("?threads=1.5&tile=-7", 1, 48), ("?threads=1e9&tile=x", None, None)],
+)
+def test_what_no_search_could_take_is_not_asked_of_one(
+    served: str, asked: str, threads: int | None, tile: int | None
+) -> None:
+    with start() as browser:
+        browser.go(served + asked)
+        able = min(browser.evaluate("navigator.hardwareConcurrency"), 8)
+        told = browser.evaluate(
+            "import('./js/device.js').then(({ tileSide }) => "
+            "tileSide(new URLSearchParams(location.search).get('tile')))"
+        )
+        engine = browser.evaluate("document.querySelector('#engine').textContent")
+    assert f"Threads that compute: {threads or able}." in engine
+    assert told == tile
 
 
 def test_what_is_no_scan_is_told(served: str, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from p2ch_luna.inference.propose import propose
 from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.io import read_ct, read_mask, write_ct, write_mask
 from p2ch_luna.models.checkpoint import bundled, load_model
+from p2ch_luna.report.bench.tiles import InFloat32
 
 pytestmark = [pytest.mark.cpp, pytest.mark.slow]
 
@@ -41,6 +42,7 @@ COLUMNS = {  # of the table, and how far apart C++ and Python may be
     "volume_mm3": 1.0,  # a voxel
     "diameter_mm": 0.1,
 }
+STRAIGHT = "1.0 0.0 0.0 0.0 1.0 0.0 0.0 0.0 1.0"
 HEAPS = 60  # a few more candidates than are kept
 TILT = np.array([[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
 
@@ -54,17 +56,13 @@ class Contrast(nn.Module):
         return (hu - hu.mean()) / 50 - 4
 
 
-class InFloat32(nn.Module):
-    """A network whose precision is not that of the code around it."""
+class Narrow(nn.Module):
+    """Fails on any other size than that of its export."""
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
+    multiple = 8
 
     def forward(self, hu: Tensor) -> Tensor:
-        with torch.autocast("cpu", enabled=False):
-            logit: Tensor = self.network(hu)
-            return logit
+        return hu.reshape(1, 1, 16, 16, 16) * 2
 
 
 @pytest.fixture(scope="module", params=BACKENDS)
@@ -77,17 +75,9 @@ def program(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program, against the libraries of the wheels, with one of them alone."""
     folder = tmp_path_factory.mktemp(f"build-{backend}")
     found = f"{Path(openvino.__file__).parent / 'cmake'};{torch.utils.cmake_prefix_path}"
-    configure: list[str | Path] = [
-        "cmake",
-        "-S",
-        SOURCES,
-        "-B",
-        folder,
-        "-G",
-        "Ninja",
-        f"-DLUNA_BACKEND={backend}",
-    ]
-    for words in ([*configure, f"-DCMAKE_PREFIX_PATH={found}"], ["cmake", "--build", folder]):
+    where = ["-S", SOURCES, "-B", folder, "-G", "Ninja"]
+    how = [f"-DLUNA_BACKEND={backend}", f"-DCMAKE_PREFIX_PATH={found}"]
+    for words in (["cmake", *where, *how], ["cmake", "--build", folder]):
         done = run(*words)
         assert done.returncode == 0, done.stdout + done.stderr
     return folder / "luna_propose"
@@ -95,12 +85,13 @@ def program(backend: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the bundled segmentation and `Contrast`, in the formats of both."""
+    """A folder with the bundled segmentation, `Contrast` and `Narrow`, in the formats of both."""
     folder = tmp_path_factory.mktemp("exported")
     formats = [one for one, _ in BACKENDS.values()]
     export_model(bundled("segmentation"), "segmentation", formats, folder)
     for one, suffix in BACKENDS.values():
         FORMATS[one].write(Answers(Contrast()), folder / f"contrast{suffix}")
+        FORMATS[one].write(Answers(Narrow()), folder / f"narrow{suffix}")
     return folder
 
 
@@ -233,6 +224,9 @@ def test_without_lungs_there_is_no_candidate(
         ("ct.mhd", "Matrix = 1.0", "Matrix = 2.0", "ct.mhd: TransformMatrix is not orthonormal"),
         ("lung.mhd", "28 24 20", "24 28 20", "mask is 20 x 28 x 24 voxels; wanted 20 x 24 x 28, as the CT"),
         ("lung.mhd", "Offset = 0.0", "Offset = 5.0", "the lung mask lies elsewhere than the CT"),
+        ("lung.mhd", STRAIGHT, "1 0 0 0 0.8 -0.6 0 0.6 0.8", "the lung mask lies elsewhere than the CT"),
+        ("lung.mhd", STRAIGHT, "1 0 0 0 -1 0 0 0 1", "lung.mhd: TransformMatrix does not run left, back"),
+        ("ct.mhd", STRAIGHT, "0 1 0 1 0 0 0 0 1", "ct.mhd: TransformMatrix does not run left, back and up"),
     ],
 )
 def test_it_says_in_a_line_what_is_wrong_with_a_volume(
@@ -256,6 +250,24 @@ def test_what_cannot_be_written_is_not_left_in_part(
     (small / "found.csv").mkdir()
     done = run_program(program, exported / f"contrast{suffix(backend)}", small)
     check_refused(done, "found.csv: cannot be written")
+    assert not list(small.glob("*.part"))
+
+
+def test_a_folder_that_is_not_there_is_told_before_the_network_is_loaded(
+    backend: str, program: Path, small: Path
+) -> None:
+    missing, model = small / "none" / "found.csv", small / f"net{suffix(backend)}"
+    done = run(program, model, small / "ct.mhd", small / "lung.mhd", missing)
+    check_refused(done, f"{missing}: cannot be written")
+
+
+def test_a_network_that_fails_is_told_in_a_line(
+    backend: str, program: Path, exported: Path, small: Path
+) -> None:
+    (small / "lung.raw").write_bytes(b"\1" * 20 * 24 * 28)
+    done = run_program(program, exported / f"narrow{suffix(backend)}", small)
+    check_refused(done, "luna_propose: the network fails: ")
+    assert len(done.stderr.splitlines()) == 1
     assert not list(small.glob("*.part"))
 
 

@@ -2,10 +2,12 @@
 
 import math
 
+import pytest
 import torch
 from torch import Tensor, nn
 
-from p2ch_luna.export.parity import comparable, inputs, largest_difference
+from p2ch_luna.export.parity import LIMITS, Gap, comparable, inputs, largest_difference
+from p2ch_luna.models.checkpoint import bundled, load_model
 
 
 class Shifted(nn.Module):
@@ -34,14 +36,46 @@ def test_inputs_hold_soft_tissue_in_the_middle_of_air() -> None:
     assert hu[:4].mean() < -800
 
 
-def test_the_largest_difference_is_of_probabilities() -> None:
-    gap = largest_difference(Shifted(0.0), Shifted(0.4), [torch.zeros(1, 1, 2, 2, 2)])
-    assert math.isclose(gap, 1 / (1 + math.exp(-0.4)) - 0.5, rel_tol=1e-5)
+def test_inputs_hold_a_vessel_through_the_middle_and_plain_lung() -> None:
+    _, vessel, plain = inputs(16, 32)[1][:, 0]
+    assert vessel[:, 15:18, 15:18].mean() > -50
+    assert vessel[:, :8].mean() < -800
+    assert plain.max() < -500
+
+
+@pytest.mark.parametrize("name", ["nodule", "malignancy"])
+def test_a_bundled_network_is_not_sure_of_all_inputs(name: str) -> None:
+    model, _ = load_model(bundled(name))
+    with torch.inference_mode():
+        logits = torch.cat([torch.stack(model(hu)[:2]) for hu in inputs(16, 32)], dim=1)
+    assert (logits.abs().amin(dim=1) < 3).all()
+
+
+def shifted(start: float, by: float) -> Gap:
+    """Between networks that answer `start`, and more."""
+    return largest_difference(Shifted(start), Shifted(start + by), [torch.zeros(1, 1, 2, 2, 2)])
+
+
+def test_a_difference_is_of_probabilities() -> None:
+    assert math.isclose(shifted(0.0, 0.4).probability, 1 / (1 + math.exp(-0.4)) - 0.5, rel_tol=1e-5)
+
+
+def test_logits_differ_where_probabilities_do_not() -> None:
+    gap = shifted(-12.0, -2.0)
+    assert gap.probability < LIMITS.probability
+    assert math.isclose(gap.logit, 2.0, rel_tol=1e-5)
+    assert not gap.is_within(LIMITS)
+
+
+def test_logits_differ_only_as_far_as_the_joint_probability_looks_at_them() -> None:
+    assert shifted(40.0, 2.0).logit == 0
+    assert shifted(15.0, 2.0).logit == 1
 
 
 def test_no_number_is_no_small_difference() -> None:
     gap = largest_difference(Shifted(0.0), Shifted(math.nan), inputs(16, 32))
-    assert math.isnan(gap)
+    assert all(map(math.isnan, gap))
+    assert not gap.is_within(LIMITS)
 
 
 def test_a_logarithm_of_a_diameter_is_no_logit() -> None:

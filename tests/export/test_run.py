@@ -1,6 +1,7 @@
 """Exported networks: files that answer as the network does, or none."""
 
 import hashlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from p2ch_luna.errors import LunaError
+from p2ch_luna.export import formats
 from p2ch_luna.export.formats import FORMATS, Format
 from p2ch_luna.export.run import export_model, sidecar
 from p2ch_luna.export.schema import Export, FormatName
@@ -147,10 +149,61 @@ def test_a_file_that_answers_otherwise_is_refused(
     wrong: Format = FORMATS["onnx"]._replace(load=lambda *_: Off())
     monkeypatch.setitem(FORMATS, "onnx", wrong)  # type: ignore[arg-type]
     with pytest.raises(
-        LunaError, match=r"out/net.onnx: probabilities differ from torch's by .*at most 0.001"
+        LunaError, match=r"out/net.onnx: probabilities differ from torch's by .*at most 0.001 and 0.01"
     ):
         export_model(weights, "net", ["torchscript", "onnx"], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_shifted_logit_of_the_bundled_classifier_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, _ = load_model(bundled("nodule"))
+
+    def off(hu: Tensor) -> tuple[Tensor, ...]:
+        answers = model(hu)
+        return (answers.nodule_logit + 2, *(one for one in answers[1:] if one is not None))
+
+    wrong: Format = FORMATS["torchscript"]._replace(load=lambda *_: off)
+    monkeypatch.setitem(FORMATS, "torchscript", wrong)  # type: ignore[arg-type]
+    with pytest.raises(LunaError, match=r"logits by 2;"):
+        export_model(bundled("nodule"), "nodule", ["torchscript"], tmp_path / "out")
+
+
+def test_a_torch_without_the_private_setting_is_refused(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "SETTING", "no_such_setting")
+    with pytest.raises(LunaError, match=r"torch-export: torch .* has no setting no_such_setting; wanted"):
+        export_model(weights, "net", ["torch-export"], tmp_path / "out")
+
+
+def test_a_card_of_another_model_is_not_overwritten(weights: Path, tmp_path: Path) -> None:
+    other = bundled("malignancy").with_suffix(".json").read_bytes()
+    (tmp_path / "net.json").write_bytes(other)
+    with pytest.raises(LunaError, match=r"net.json: is no card of this model or of an earlier export;"):
+        export_model(weights, "net", ["torchscript"], tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["net.json"]
+    assert (tmp_path / "net.json").read_bytes() == other
+
+
+def test_a_file_that_is_no_card_is_not_overwritten(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "net.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(LunaError, match=r"net.json: is no card"):
+        export_model(weights, "net", ["torchscript"], tmp_path)
+
+
+def test_an_export_beside_its_own_weights_leaves_their_card(weights: Path, tmp_path: Path) -> None:
+    for suffix in (".safetensors", ".json"):
+        shutil.copy(weights.with_suffix(suffix), tmp_path / f"net{suffix}")
+    export_model(tmp_path / "net.safetensors", "net", ["torchscript"], tmp_path)
+    load_model(tmp_path / "net.safetensors")
+
+
+def test_an_export_takes_the_place_of_one_of_another_model(weights: Path, tmp_path: Path) -> None:
+    export_model(bundled("malignancy"), "net", ["torchscript"], tmp_path)
+    made = export_model(weights, "net", ["torchscript"], tmp_path)
+    assert load_model(weights)[1].weights_sha256 == made.weights_sha256
 
 
 def test_the_extra_is_named_where_a_package_is_missing(

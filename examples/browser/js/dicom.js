@@ -8,6 +8,7 @@ const TAGS = {
   "0020000e": "series",
   "00200032": "position",
   "00200037": "orientation",
+  "00280002": "samples",
   "00280010": "rows",
   "00280011": "columns",
   "00280030": "spacing",
@@ -21,6 +22,7 @@ const LONG = new Set(["OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UC", "UN", "UR"
 const SYNTAXES = { "1.2.840.10008.1.2": false, "1.2.840.10008.1.2.1": true }; // whether each element names its type
 const UNDEFINED = 0xffffffff;
 const SPACING_MAY_VARY = 0.05; // of the distance between slices
+const SIDEWAYS_TOLERANCE_MM = 0.5; // over the whole series
 
 // { name, voxels, shape, geometry }.
 export async function readDicom(files) {
@@ -54,9 +56,12 @@ function stacked(slices) {
   const differs = (a, b) =>
     a.rows !== b.rows ||
     a.columns !== b.columns ||
-    a.orientation.some((v, k) => Math.abs(v - b.orientation[k]) > 1e-3);
+    ["orientation", "spacing"].some((name) =>
+      a[name].some((value, k) => Math.abs(value - b[name][k]) > 1e-3),
+    );
   if (ordered.some((slice) => differs(slice, first)))
-    throw new Error("its slices differ in size or direction; wanted one stack");
+    throw new Error("its slices differ in size, direction or pixel spacing; wanted one stack");
+  checkSideways(ordered, normal);
   const step = (along(ordered.at(-1)) - along(ordered[0])) / (ordered.length - 1);
   const gaps = ordered.slice(1).map((slice, k) => along(slice) - along(ordered[k]));
   if (gaps.some((gap) => Math.abs(gap - step) > SPACING_MAY_VARY * step))
@@ -71,6 +76,18 @@ function stacked(slices) {
   const direction = [0, 1, 2].map((k) => [row[k], column[k], normal[k]]);
   const geometry = makeGeometry(ordered[0].position, [first.spacing[1], first.spacing[0], step], direction);
   return { name: first.series, voxels, shape, geometry };
+}
+
+// Throws where the slices do not lie one above the other.
+function checkSideways([first, ...others], normal) {
+  const sideways = others.map(({ position }) => {
+    const shift = position.map((mm, k) => mm - first.position[k]);
+    const along = shift.reduce((sum, mm, k) => sum + mm * normal[k], 0);
+    return Math.hypot(...shift.map((mm, k) => mm - along * normal[k]));
+  });
+  const most = Math.max(...sideways);
+  if (most > SIDEWAYS_TOLERANCE_MM)
+    throw new Error(`slices shift sideways by ${most.toFixed(1)} mm (tilted gantry); wanted a straight stack`);
 }
 
 const range = (values) => [Math.min(...values), Math.max(...values)].map((mm) => mm.toFixed(2)).join(" to ");
@@ -89,6 +106,8 @@ async function readSlice(file) {
   if (said("modality") !== "CT" || !found["00200032"] || !found["7fe00010"]) return null;
   if (!(syntax in SYNTAXES))
     throw new Error(`${file.name}: its voxels are compressed (${syntax}); wanted them as they are, or NIfTI`);
+  if (uint16("00280002") !== 1)
+    throw new Error(`${file.name}: ${uint16("00280002")} values a pixel; wanted one, of HU`);
   if (uint16("00280100") !== 16)
     throw new Error(`${file.name}: ${uint16("00280100")} bits a voxel; wanted 16`);
   const [rows, columns] = [uint16("00280010"), uint16("00280011")];

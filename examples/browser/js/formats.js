@@ -61,6 +61,9 @@ const NIFTI_TYPES = {
   768: Uint32Array,
 };
 
+const NIFTI_UNITS = { 1: 1000, 2: 1, 3: 0.001 }; // mm in a metre, a mm, a micron; others tell none
+const FORMS_MAY_DIFFER_MM = 1; // anywhere in the volume: near a half turn a qform is that coarse
+
 async function readNifti(file) {
   let buffer = await file.arrayBuffer();
   if (new Uint8Array(buffer, 0, 2).join() === "31,139") buffer = await unpacked(new Blob([buffer]), "gzip");
@@ -80,16 +83,15 @@ async function readNifti(file) {
   let voxels = numbers(buffer, Math.max(352, float(108)), type, size(shape), isLittle);
   const [slope, intercept] = [float(112) || 1, float(116) || 0];
   if (slope !== 1 || intercept) voxels = Float32Array.from(voxels, (value) => value * slope + intercept);
-  return { voxels, shape, geometry: niftiGeometry(header, float, int16) };
+  const unit = NIFTI_UNITS[header.getUint8(123) & 7] ?? 1;
+  return { voxels, shape, geometry: niftiGeometry(dim.slice(1, 4), unit, float, int16) };
 }
 
+// unit: how many mm the file's own has.
 // NIfTI counts x to the right and y to the front, from the patient's view: both turn.
-function niftiGeometry(header, float, int16) {
-  const rows =
-    int16(254) > 0
-      ? [280, 296, 312].map((at) => [0, 1, 2, 3].map((k) => float(at + 4 * k)))
-      : quaternionRows(float, int16);
-  const lps = rows.map((row, k) => (k < 2 ? row.map((value) => -value) : row));
+function niftiGeometry(columnsFirst, unit, float, int16) {
+  const rows = niftiRows(columnsFirst, unit, float, int16);
+  const lps = rows.map((row, k) => row.map((value) => (k < 2 ? -value : value) * unit));
   const spacing = [0, 1, 2].map((a) => Math.hypot(lps[0][a], lps[1][a], lps[2][a]));
   return makeGeometry(
     lps.map((row) => row[3]),
@@ -98,16 +100,34 @@ function niftiGeometry(header, float, int16) {
   );
 }
 
-function quaternionRows(float, int16) {
+// The sform, else the qform. Where both are there and differ, programs choose by rules of their own: refused.
+function niftiRows(columnsFirst, unit, float, int16) {
+  const sform = int16(254) > 0 && [280, 296, 312].map((at) => [0, 1, 2, 3].map((k) => float(at + 4 * k)));
+  const qform = int16(252) > 0 && quaternionRows(float);
+  if (!sform && !qform)
+    throw new Error("it does not tell how it lies in the patient; wanted a qform or an sform");
+  const farthest = (row, k) =>
+    row.reduce((sum, value, a) => sum + Math.abs(value - qform[k][a]) * (columnsFirst[a] ?? 1), 0) * unit;
+  if (sform && qform && !(Math.max(...sform.map(farthest)) < FORMS_MAY_DIFFER_MM))
+    throw new Error("its qform and sform lay it into the patient in two ways; wanted one");
+  const pixdim = [80, 84, 88].map(float);
+  const off = (mm, a) => Math.abs(mm - Math.hypot(...sform.map((row) => row[a]))) * columnsFirst[a] * unit;
+  if (sform && !(Math.max(...pixdim.map(off)) < FORMS_MAY_DIFFER_MM))
+    throw new Error("its pixdim and sform tell of two spacings; wanted one");
+  return sform || qform;
+}
+
+// Its first number is left out of the file; by half a turn it is 0, and the root of a rounding error is none.
+function quaternion(last) {
+  const square = last.reduce((sum, value) => sum + value * value, 0);
+  if (1 - square >= 1e-7) return [Math.sqrt(1 - square), ...last];
+  return [0, ...last.map((value) => value / Math.sqrt(square))];
+}
+
+function quaternionRows(float) {
   const spacing = [80, 84, 88].map(float);
-  if (int16(252) <= 0)
-    return [
-      [spacing[0], 0, 0, 0],
-      [0, spacing[1], 0, 0],
-      [0, 0, spacing[2], 0],
-    ];
-  const [b, c, d, x, y, z] = [256, 260, 264, 268, 272, 276].map(float);
-  const a = Math.sqrt(Math.max(0, 1 - b * b - c * c - d * d));
+  const [x, y, z] = [268, 272, 276].map(float);
+  const [a, b, c, d] = quaternion([256, 260, 264].map(float));
   spacing[2] *= float(76) < 0 ? -1 : 1;
   const turn = [
     [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],

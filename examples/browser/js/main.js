@@ -1,5 +1,6 @@
 // The page: takes a scan, tells how the search goes, shows what was found.
 
+import { threadCount, tileSide } from "./device.js";
 import { droppedFiles } from "./files.js";
 import { show } from "./result.js";
 
@@ -15,7 +16,8 @@ const STAGES = {
 };
 const byId = (id) => document.getElementById(id);
 const asked = new URLSearchParams(location.search);
-const [threads, tile] = ["threads", "tile"].map((name) => Number(asked.get(name)) || null);
+const threads = threadCount(asked.get("threads"));
+const tile = tileSide(asked.get("tile"));
 let worker = null;
 
 function go(view) {
@@ -139,10 +141,10 @@ function connect() {
     document.body.classList.remove("dragging");
     search(await droppedFiles(event.dataTransfer));
   });
-  const cores = navigator.hardwareConcurrency || 1;
+  const told = `Threads that compute: ${threads}.`;
   byId("engine").textContent = self.crossOriginIsolated
-    ? `${cores} processor threads here: a whole chest takes about a minute or two, and 1 to 2 GB of memory.`
-    : "One thread only, as this page is not isolated: serve it with examples/browser/serve.py to use all processors.";
+    ? `${told} A whole chest takes about a minute or two, and 1 to 2 GB of memory.`
+    : `${told} This page is not isolated: serve it with examples/browser/serve.py to have more.`;
 }
 
 connect();

@@ -6,6 +6,8 @@ import { boundsOf } from "./morphology.js";
 
 // Covers a lung mask and its rim: boxes are halved until one pass holds them, each shrunk to its lung first.
 export function planTiles(lung, shape, k) {
+  if (k.MARGIN % k.MULTIPLE || k.MAX_VOXELS < (2 * k.MARGIN + k.MULTIPLE) ** 3)
+    throw new Error(`cannot tile with margin ${k.MARGIN} and ${k.MAX_VOXELS} voxels a pass`);
   const up = (n) => Math.ceil(n / k.MULTIPLE) * k.MULTIPLE;
   const padded = shape.map(up);
   const tiles = [];

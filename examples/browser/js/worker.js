@@ -1,9 +1,9 @@
 // Reads and searches a scan beside the page, so that the page stays awake. Told { files, threads, tile }, it tells
-// { type: "stage" | "advance" | "done" | "error" }. threads, tile: null for what suits the device.
+// { type: "stage" | "advance" | "done" | "error" }. threads, tile: see device.js.
 
 import { diagnose } from "./detector.js";
 import { readCt } from "./formats.js";
-import { loadNetwork, setThreads, tileSide } from "./networks.js";
+import { loadNetwork, setThreads } from "./networks.js";
 
 const built = new URL("../built/", import.meta.url);
 
@@ -11,8 +11,7 @@ self.onmessage = async ({ data: { files, threads, tile } }) => {
   try {
     const settings = await (await fetch(new URL("pipeline.json", built))).json();
     setThreads(threads);
-    const side = tileSide(tile);
-    if (side) settings.tiles.MAX_VOXELS = Math.min(settings.tiles.MAX_VOXELS, side ** 3);
+    if (tile) settings.tiles.MAX_VOXELS = Math.min(settings.tiles.MAX_VOXELS, tile ** 3);
     const start = performance.now();
     self.postMessage({ type: "stage", name: "reading", total: null });
     const ct = await readCt(files, settings.checks);

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from p2ch_luna.datasets.phantom import Phantom, make_phantom
-from p2ch_luna.export.formats import FORMATS, Loaded, torch_export
+from p2ch_luna.export.formats import FORMATS, Loaded, has_torch_export, torch_export
 from p2ch_luna.export.parity import comparable
+from p2ch_luna.export.schema import FormatName
 from p2ch_luna.geometry import crop_around
 from p2ch_luna.inference.classify import BATCH, CROP_IRC
 from p2ch_luna.inference.conversion import Answers
@@ -26,6 +27,7 @@ from p2ch_luna.models.checkpoint import bundled, load_model
 from p2ch_luna.report.bench.tiles import InFloat32
 
 CHEST, NODULES = (160, 240, 330), 8  # slices, rows and columns of 1 mm
+BESIDE_IRC = (0, 0, 12)  # voxels from a nodule, where a classifier is not sure
 CPU = torch.device("cpu")
 EAGER = "torch, float32"  # what the others are compared with
 # As `luna diagnose` has them: a tile of a chest, and a full pass of candidates of each classifier.
@@ -85,10 +87,10 @@ def phantom() -> Phantom:
 
 
 def crops(chest: Phantom, shape: Sequence[int]) -> Tensor:
-    """(B, 1, D, H, W) HU round its nodules in turn, each time by another voxel."""
+    """(B, 1, D, H, W) HU round its nodules in turn, every second beside it; each turn by another voxel."""
     batch, _, *sides = shape
     centers = [chest.ct.geometry.to_irc(nodule.center_xyz) for nodule in chest.nodules]
-    centers = [centers[k % NODULES] + k // NODULES for k in range(batch)]
+    centers = [centers[k % NODULES] + k // NODULES + k % 2 * np.array(BESIDE_IRC) for k in range(batch)]
     cut = [crop_around(chest.ct.hu, center, sides) for center in centers]
     return torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
 
@@ -130,11 +132,14 @@ def _ways(network: str, folder: Path, *, compiled: bool) -> dict[str, Loaded]:
         if runtime == "torch" or all(map(find_spec, OTHERS[runtime].packages)):
             ways[name] = _fast(on_runtime(fresh(), CPU, runtime, answers=heads))
     answers = Answers(fresh(), heads)
-    for form in ("torchscript", "torch-export"):
+    forms: list[FormatName] = ["torchscript"]
+    if has_torch_export():
+        forms.append("torch-export")
+    for form in forms:
         path = folder / f"{network}{FORMATS[form].suffixes[0]}"
         FORMATS[form].write(answers, path)
         ways[f"{form}, float32"] = _plain(FORMATS[form].load(path, answers.is_single))
-    if compiled:
+    if compiled and has_torch_export():
         ways["AOTInductor, float32"] = _plain(_compiled(answers, folder / f"{network}-compiled.pt2"))
     return ways
 

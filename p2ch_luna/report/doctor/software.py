@@ -120,7 +120,8 @@ def networks() -> Iterator[Remark]:
     for name in (*NETWORKS, OPTIONAL_NETWORK):
         weights = bundled(name)
         if name == OPTIONAL_NETWORK and not weights.is_file():
-            yield Remark(name, "note", "is not bundled: malignancy is judged by the classifier, or not")
+            found = "is not bundled: malignancy is judged by the classifier, or not"
+            yield Remark(name, "note", found, "nothing; luna diagnose --malignancy FILE takes your own")
             continue
         try:
             card = load_card(weights)

@@ -4,8 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from p2ch_luna.cli import main
+from p2ch_luna.export import formats
+from p2ch_luna.inference.classify import CROP_IRC
+from p2ch_luna.models.checkpoint import bundled, load_model
 from p2ch_luna.report.bench import runtimes
 from p2ch_luna.report.bench.runtimes import CHOICES, EAGER, NODULES, Timing, crops, fastest, measure, phantom
 
@@ -38,6 +42,25 @@ def test_crops_are_round_nodules() -> None:
 
 
 @pytest.mark.slow
+def test_a_classifier_is_not_sure_of_all_crops() -> None:
+    model, _ = load_model(bundled("nodule"))
+    with torch.inference_mode():
+        logits = model(crops(phantom(), (NODULES, 1, *CROP_IRC))).nodule_logit
+    assert (logits > 10).sum() > 1
+    assert (logits.abs() < 3).sum() > 1
+
+
+@pytest.mark.slow
+def test_a_torch_that_cannot_export_has_rows_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "SETTING", "no_such_setting")
+    shapes = {"malignancy": (1, 1, 32, 32, 32)}
+    timings = measure(tmp_path, lambda _: None, 1, shapes=shapes, compiled=True)
+    assert [one.runtime for one in timings][-1] == "torchscript, float32"
+
+
+@pytest.mark.slow
 def test_every_runtime_is_measured_with_small_differences(tmp_path: Path) -> None:
     timings = list(measure(tmp_path, lambda _: None, 1, shapes={"malignancy": (2, 1, 32, 32, 32)}))
     assert [one.runtime for one in timings] == [
@@ -67,4 +90,14 @@ def test_the_fastest_is_printed(
         assert json.loads(printed)["fastest"] == "openvino"
     else:
         assert "| nodule, 1x1x16x16x16 | openvino | 12 ms  | 1.00          | 0.001" in printed
-        assert printed.endswith("The fastest here: luna diagnose --runtime openvino\n")
+        assert printed.endswith("on this CPU, for many scans: luna diagnose --runtime openvino\n")
+
+
+def test_the_cpu_is_named_where_diagnose_would_take_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(runtimes, "measure", lambda *_, **__: [timing("nodule", "openvino", 12.0)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(SystemExit):
+        main(["bench", "runtime"])
+    assert capsys.readouterr().out.endswith("luna diagnose --device cpu --runtime openvino\n")

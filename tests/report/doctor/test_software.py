@@ -106,7 +106,9 @@ def test_a_network_that_is_not_there_is_a_problem(weights: Path) -> None:
 
 def test_without_a_malignancy_network_a_diagnosis_is_possible(weights: Path) -> None:
     (weights / "malignancy.safetensors").unlink()
-    assert of("malignancy", software.networks()).state == "note"
+    remark = of("malignancy", software.networks())
+    assert remark.state == "note"
+    assert remark.advice.endswith("luna diagnose --malignancy FILE takes your own")
 
 
 def test_an_encoding_that_cannot_hold_all_names_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
