@@ -35,7 +35,7 @@ __all__ = ["Health", "Refused", "Service", "Settings", "Upload"]
 LONGEST_KEEP_S = 1e5 * 3600  # eleven years
 EXPIRE_SECONDS = (1.0, 3600.0)  # between two looks for what has expired: the time it is kept, within these
 LONGEST_RETRY_S = 600
-_GUESSED_SECONDS = 60.0  # of a job, before the first has come to results
+_GUESSED_SECONDS = 10.0  # of a job, before the first has come to results
 _logger = logging.getLogger(__name__)
 
 
@@ -258,7 +258,7 @@ class Service:
             if before < self.settings.max_waiting:
                 self._uploading[upload.job_id] = upload
                 return
-        seconds = mean(self.store.recent_seconds() or [_GUESSED_SECONDS]) * before
+        seconds = mean(self.store.recent_seconds() or [_GUESSED_SECONDS])  # until a place is free, not all
         raise Refused(
             429,
             f"{before} jobs wait already; expected fewer than {self.settings.max_waiting}: try again later",

@@ -33,12 +33,23 @@ def test_the_youngest_jobs_come_first(service: Service) -> None:
     assert [job.id for job in service.jobs(10)] == ids[::-1]
 
 
+def test_a_place_is_promised_after_as_long_as_jobs_took(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service.store, "recent_seconds", lambda: [20.0, 40.0])
+    uploaded(service)
+    uploaded(service)
+    with pytest.raises(Refused) as refused, service.admit(None):
+        pass
+    assert refused.value.retry_after_s == 30
+
+
 def test_a_full_queue_refuses_and_says_when_to_come_back(service: Service) -> None:
     uploaded(service)
     uploaded(service)
     with pytest.raises(Refused, match="2 jobs wait already") as refused, service.admit(None):
         pass
-    assert (refused.value.status, refused.value.retry_after_s) == (429, 120)
+    assert (refused.value.status, refused.value.retry_after_s) == (429, 10)
 
 
 def test_uploads_in_progress_take_places(service: Service) -> None:
