@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
 
-from p2ch_luna.errors import LunaError
-
 if TYPE_CHECKING:
     import torch
     from rich.progress import Progress, TaskID
@@ -98,19 +96,9 @@ def output_option(help: str, default: str | None = None) -> Callable[[Command], 
 
 def pick_device(name: str) -> torch.device:
     """The device that a value of `--device` stands for. Raises LunaError if it is not there."""
-    import torch
+    from p2ch_luna.models.precision import device_of
 
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        name = "cuda" if is_there["cuda"] else "cpu"
-    if not is_there[name]:
-        there = ", ".join(device for device, is_so in is_there.items() if is_so)
-        raise LunaError(f"--device {name}: torch {torch.__version__} finds none here; there is {there}")
-    return torch.device(name)
+    return device_of(name)
 
 
 def use_threads(threads: int | None) -> None:

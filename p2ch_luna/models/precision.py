@@ -14,6 +14,24 @@ Precision = Literal["auto", "bf16", "fp16", "fp32"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
+def device_of(name: str) -> torch.device:
+    """The device that auto, cpu, cuda or mps stands for; auto: CUDA if it is there, else the CPU.
+
+    Raises LunaError if it is not there.
+    """
+    is_there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        name = "cuda" if is_there["cuda"] else "cpu"
+    if not is_there[name]:
+        there = ", ".join(device for device, is_so in is_there.items() if is_so)
+        raise LunaError(f"--device {name}: torch {torch.__version__} finds none here; there is {there}")
+    return torch.device(name)
+
+
 def autocast(device: torch.device, precision: Precision = "auto") -> torch.autocast:
     """Convolutions in the precision; auto: bfloat16 where the device computes in it faster than in float32.
 

@@ -14,6 +14,7 @@ import torch
 from p2ch_luna.errors import LunaError, told
 from p2ch_luna.files import DISK_IS_FULL
 from p2ch_luna.inference import NoduleDetector
+from p2ch_luna.models.precision import device_of
 from p2ch_luna.report.diagnose import run
 from p2ch_luna.report.many.work import give_memory_back
 from p2ch_luna.report.outputs import REPORT
@@ -109,23 +110,9 @@ def load(settings: WorkerSettings) -> Diagnoser:
     if settings.threads is not None:
         torch.set_num_threads(settings.threads)
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(settings.threads)
-    detector = NoduleDetector.load(device=_device(settings.device), runtime=settings.runtime)
+    detector = NoduleDetector.load(device=device_of(settings.device), runtime=settings.runtime)
     storage = Storage(settings.folder)
     return Diagnoser(detector, JobStore(storage.database), storage)
-
-
-def _device(name: str) -> str:
-    """What a device's name stands for: "auto" is CUDA if it is there, else the CPU."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not is_there.get(name, True):
-        raise LunaError(f"device {name}: torch {torch.__version__} finds none here; expected another")
-    return name
 
 
 def _is_for_lack_of_room(error: BaseException | None) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.errors import LunaError
@@ -76,12 +77,12 @@ def test_the_device_auto_is_found_by_the_worker(
     monkeypatch.setattr("torch.cuda.is_available", lambda: is_there)
     monkeypatch.setattr(NoduleDetector, "load", lambda **given: loaded.append(given))
     attempt.load(WorkerSettings(tmp_path / "serve", "auto"))
-    assert loaded == [{"device": device, "runtime": "torch"}]
+    assert loaded == [{"device": torch.device(device), "runtime": "torch"}]
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    with pytest.raises(LunaError, match=r"^device cuda: torch .* finds none here"):
+    with pytest.raises(LunaError, match=r"^--device cuda: torch .* finds none here"):
         attempt.load(WorkerSettings(tmp_path / "serve", "cuda"))
 
 
