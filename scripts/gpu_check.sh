@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Does a training run on the GPU here, and how fast? The tests marked gpu, then a short timed training.
+# Do training and diagnosis run on the GPU here, and how fast? The tests marked gpu, then a short timed
+# training and a few diagnoses, by the GPU and by the CPU.
 #   scripts/gpu_check.sh [STEPS]
 # Prints samples a second, memory and utilisation; needs no data. Without a GPU it says so and exits with 0.
 set -euo pipefail
@@ -19,7 +20,7 @@ fi
 echo "$there" | tr '|' ' '
 
 failed=0
-"$python" -m pytest -q -m gpu tests || failed=$?
+"$python" -m pytest -q -m gpu tests/gpu || failed=$?
 
 watched=$(mktemp)
 watcher=""
@@ -29,6 +30,7 @@ if command -v nvidia-smi >/dev/null; then
   watcher=$!
 fi
 "$python" -m p2ch_luna bench train --device cuda --steps "$steps" --memory-steps 200 || failed=$?
+if [ -n "$watcher" ]; then kill "$watcher"; wait "$watcher" || true; watcher=""; fi
 if [ -s "$watched" ]; then
   awk -F ', *' '
     { sum += $1; if ($1 > busiest) busiest = $1; if ($2 > most) most = $2 }
@@ -39,4 +41,5 @@ if [ -s "$watched" ]; then
 else
   echo "utilisation and memory by nvidia-smi: it is not here"
 fi
+"$python" -m p2ch_luna bench diagnose --runs 3 || failed=$?
 exit "$failed"

@@ -192,7 +192,7 @@ def runtime(runs: int, compiled: bool, threads: int | None, as_json: bool) -> No
             one.runtime,
             f"{_short(one.milliseconds)} ms",
             f"{one.times_eager:.2f}",
-            f"{one.largest_difference:.1g}",
+            f"{one.largest_difference:.2g}",
         )
         for one in timings
     ]

@@ -37,10 +37,26 @@ from p2ch_luna.training.stop import Stop
 from p2ch_luna.training.tasks import TASKS, Task
 from p2ch_luna.training.world import World
 
-PATCHES, CROPS = (4, 64), (16, 48)  # samples and voxels along an axis of the default configs
 SMALL_PATCHES, SMALL_WIDTHS = (4, 32), (16, 32, 48)
 LUNG_HU, NODULE_HU, NOISE_HU = -850.0, 40.0, 60.0
 RULES = Rules(clip_norm=1.0, ema=0.999)  # of the default configs, in the device's own precision
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the configs train: of a batch the samples, and the voxels along an axis of each; the networks."""
+
+    patches: tuple[int, int]
+    crops: tuple[int, int]
+    unet_widths: tuple[int, ...]
+    classifier_widths: tuple[int, ...]
+
+    @classmethod
+    def on(cls, device: torch.device) -> Sizes:
+        """Those of the configs for a GPU, or of the default ones."""
+        if device.type == "cuda":
+            return cls((16, 96), (64, 48), (32, 64, 128, 256), (32, 64, 128, 256))
+        return cls((4, 64), (16, 48), (32, 64, 96, 128), (24, 48, 96, 128))
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +69,11 @@ class Training:
     rules: Rules
     world: World
     batch: Any
+
+    @property
+    def size(self) -> str:
+        """Of a batch, as "4×64³"."""
+        return f"{len(self.batch.hu)}×{self.batch.hu.shape[-1]}³"
 
     @property
     def objective(self) -> Objective:
@@ -121,15 +142,18 @@ class Training:
 
 
 def segmentation(device: torch.device, *, is_plain: bool = False) -> Training:
-    """The default segmentation; plain: as PyTorch computes unasked, in float32 and contiguous tensors."""
+    """That of the configs; plain: as PyTorch computes unasked, in float32 and contiguous tensors."""
     precision: Precision = "fp32" if is_plain else "auto"
     rules = Rules(RULES.clip_norm, ema=RULES.ema, precision=precision)
-    model = on_device(_seeded(SegmentationUNet), device, channels_last=not is_plain)
-    return _training("segmentation", model, PatchSample(*random_patches(*PATCHES)), rules, device)
+    sizes = Sizes.on(device)
+    model = on_device(
+        _seeded(lambda: SegmentationUNet(sizes.unet_widths)), device, channels_last=not is_plain
+    )
+    return _training("segmentation", model, PatchSample(*random_patches(*sizes.patches)), rules, device)
 
 
 def plain_step(device: str, threads: int) -> None:
-    """A step of the default segmentation in a process of its own, whose memory nobody has looked after."""
+    """A step of the plain segmentation in a process of its own, whose memory nobody has looked after."""
     torch.set_num_threads(threads)
     training, ready = _plain(device)
     training.step(ready)
@@ -150,13 +174,20 @@ def small_segmentation(device: torch.device) -> Training:
 
 
 def classifier(device: torch.device) -> Training:
-    """The default classifier of crops, every second one of a nodule."""
-    n, side = CROPS
+    """That of the configs, on crops, every second one of a nodule."""
+    sizes = Sizes.on(device)
+    n, side = sizes.crops
     hu, _ = random_patches(n, side)
     is_nodule = (torch.arange(n) % 2).float()
     known = torch.where(is_nodule > 0, 1.0, torch.nan)
     batch = CropSample(hu, is_nodule, rating=2 * known, diameter_mm=8 * known)
-    return _training("nodule", on_device(_seeded(NoduleClassifier), device), batch, RULES, device)
+    return _training(
+        "nodule",
+        on_device(_seeded(lambda: NoduleClassifier(sizes.classifier_widths)), device),
+        batch,
+        RULES,
+        device,
+    )
 
 
 def random_patches(n: int, side: int) -> tuple[Tensor, Tensor]:

@@ -21,8 +21,6 @@ from p2ch_luna.models.checkpoint import ModelCard, save_model
 from p2ch_luna.training import board, run_dir
 from p2ch_luna.training.bench_data import Figure, megabytes
 from p2ch_luna.training.bench_step import (
-    CROPS,
-    PATCHES,
     Training,
     classifier,
     plain_step,
@@ -80,10 +78,9 @@ def _plain_figures(training: Training, steps: int, device: torch.device) -> Iter
     with get_context("spawn").Pool(1) as pool:
         works = {"ours": lambda: training.step(ready), "plain": lambda: pool.apply(plain_step, asked)}
         seconds = seconds_in_turns(works, max(3, steps // 4), device)
-    size = "×".join(map(str, PATCHES))
     bound = 3.0 if device.type == "cpu" else None
-    yield Figure(f"a training step on {size}³, plain float32", _ms(seconds["plain"]), "ms")
-    yield Figure(f"a training step on {size}³", _ms(seconds["ours"]), "ms")
+    yield Figure(f"a training step on {training.size}, plain float32", _ms(seconds["plain"]), "ms")
+    yield Figure(f"a training step on {training.size}", _ms(seconds["ours"]), "ms")
     ratio = float(np.median(seconds["plain"] / seconds["ours"]))
     yield Figure("… against plain float32", ratio, "times", bound, at_least=True)
 
@@ -112,7 +109,7 @@ def _overhead_figures(training: Training, steps: int, device: torch.device) -> t
     step = float(np.median(whole)) / per_turn
     return [
         Figure("a step with all that belongs to it", 1e3 * step, "ms"),
-        Figure("… its speed", PATCHES[0] / step, "samples a second"),
+        Figure("… its speed", len(training.batch.hu) / step, "samples a second"),
         Figure("… outside forward, loss, backward and optimiser", rest, "% of the step", 5.0),
         Figure("… … augmentation", share("augmentation"), "% of the step"),
         Figure("… … average of the weights", share("average"), "% of the step"),
@@ -168,7 +165,7 @@ def _keep_all(training: Training, folder: Path) -> None:
 
 def _evaluation(training: Training) -> Evaluation:
     """As of a validation of the default config, from a few batches seen over and over."""
-    n_batches, n_seen = VALIDATION_SAMPLES // PATCHES[0], 4
+    n_batches, n_seen = VALIDATION_SAMPLES // len(training.batch.hu), 4
     seen = observe_all(
         training.state.judged,
         [training.batch] * n_seen,
@@ -232,9 +229,8 @@ def _classifier_figures(steps: int, device: torch.device) -> Iterator[Figure]:
     training = classifier(device)
     ready = training.ready()
     seconds = seconds_in_turns({"step": lambda: training.step(ready)}, max(3, steps // 8), device)["step"]
-    size = "×".join(map(str, CROPS))
-    yield Figure(f"a training step of the classifier on {size}³", _ms(seconds), "ms")
-    yield Figure("… its speed", CROPS[0] / float(np.median(seconds)), "samples a second")
+    yield Figure(f"a training step of the classifier on {training.size}", _ms(seconds), "ms")
+    yield Figure("… its speed", len(training.batch.hu) / float(np.median(seconds)), "samples a second")
 
 
 def _growth_mb(device: str, folder: Path, steps: int) -> float:

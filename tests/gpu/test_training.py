@@ -1,4 +1,4 @@
-"""Training on a GPU. What a CPU can do too is tested there as well, so that these tests are known to run."""
+"""Training on a GPU."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,25 +14,7 @@ from p2ch_luna.models.precision import Precision
 from p2ch_luna.training import board
 from p2ch_luna.training.bench_step import Training, random_patches, small_segmentation
 from p2ch_luna.training.loop import GRADIENT_NORM, to_device, train_step
-
-CPU = torch.device("cpu")
-CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
-
-
-def there(name: str) -> torch.device:
-    if name == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    return torch.device(name)
-
-
-@pytest.fixture(params=["cpu", CUDA])
-def device(request: pytest.FixtureRequest) -> torch.device:
-    return there(request.param)
-
-
-@pytest.fixture
-def cuda() -> torch.device:
-    return there("cuda")
+from support.devices import CPU, CUDA, there
 
 
 def in_precision(training: Training, precision: Precision) -> Training:
@@ -146,11 +128,12 @@ def test_a_pinned_batch_is_copied_while_the_gpu_still_works(cuda: torch.device) 
 
 
 @pytest.mark.gpu
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")  # is new in torch
 def test_a_step_never_waits_for_the_gpu(cuda: torch.device) -> None:
     training = small_segmentation(cuda)
     training.epoch(2)  # what is made at the first use may wait
-    torch.cuda.set_sync_debug_mode("error")
     try:
+        torch.cuda.set_sync_debug_mode("error")
         training.step(training.augmented(to_device(training.batch, cuda), 3))
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -10,11 +10,10 @@ import torch
 from p2ch_luna.config import load_config
 from p2ch_luna.training import bench_step
 from p2ch_luna.training.bench_step import (
-    CROPS,
-    PATCHES,
     RULES,
     SMALL_PATCHES,
     SMALL_WIDTHS,
+    Sizes,
     classifier,
     random_patches,
     seconds_in_turns,
@@ -27,17 +26,22 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
 
 
-def test_what_is_measured_is_of_the_default_segmentation_config() -> None:
-    config = load_config(CONFIGS / "segmentation.toml")
-    assert (config.loop.batch_size, *config.data.shape_irc) == (PATCHES[0], *[PATCHES[1]] * 3)
-    assert (RULES.clip_norm, RULES.ema) == (config.optim.clip_norm, config.optim.ema)
-    assert config.loop.steps_per_epoch == STEPS_PER_EPOCH
-    assert config.validation.samples == VALIDATION_SAMPLES
+@pytest.mark.parametrize(("suffix", "device"), [("", "cpu"), ("-gpu", "cuda")])
+def test_what_is_measured_is_of_the_configs_for_the_device(suffix: str, device: str) -> None:
+    sizes = Sizes.on(torch.device(device))
+    segmentation, nodule = (
+        load_config(CONFIGS / f"{task}{suffix}.toml") for task in ("segmentation", "nodule")
+    )
+    for config, (samples, side) in ((segmentation, sizes.patches), (nodule, sizes.crops)):
+        assert (config.loop.batch_size, *config.data.shape_irc) == (samples, side, side, side)
+    assert tuple(segmentation.model.widths) == sizes.unet_widths
+    assert tuple(nodule.model.widths) == sizes.classifier_widths
+    assert (RULES.clip_norm, RULES.ema) == (segmentation.optim.clip_norm, segmentation.optim.ema)
+    assert segmentation.loop.steps_per_epoch == STEPS_PER_EPOCH
 
 
-def test_the_crops_are_those_of_the_default_classifier_config() -> None:
-    config = load_config(CONFIGS / "nodule.toml")
-    assert (config.loop.batch_size, *config.data.shape_irc) == (CROPS[0], *[CROPS[1]] * 3)
+def test_an_epoch_is_validated_on_as_many_samples_as_by_the_default_config() -> None:
+    assert load_config(CONFIGS / "segmentation.toml").validation.samples == VALIDATION_SAMPLES
 
 
 def test_the_small_network_is_that_of_the_smoke_config() -> None:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.inference import NoduleDetector
@@ -27,9 +28,14 @@ WHY = {
     "segmentation": "it alone looks at every voxel of the lungs' box, in bfloat16 convolutions on all cores",
 }
 WAYS: Mapping[str, Sequence[str]] = {
-    "plain": ("--no-html",),
-    "page": (),
-    "openvino": ("--no-html", "--runtime", "openvino"),
+    "plain": ("--no-html", "--device", "cpu"),
+    "page": ("--device", "cpu"),
+    "openvino": ("--no-html", "--device", "cpu", "--runtime", "openvino"),
+    "gpu": ("--no-html", "--device", "cuda"),
+}
+NEEDS: Mapping[str, Callable[[], object]] = {
+    "openvino": lambda: find_spec("openvino"),
+    "gpu": torch.cuda.is_available,
 }
 
 
@@ -38,7 +44,7 @@ def measure(scan: Path, folder: Path, stage: Callable[[str], None], runs: int = 
 
     The ways to diagnose take turns, so that a busy moment hits all alike; the first turn is not counted.
     """
-    ways = [way for way in WAYS if way != "openvino" or find_spec("openvino")]
+    ways = [way for way in WAYS if way not in NEEDS or NEEDS[way]()]
     outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
     for turn in range(runs + 1):
         stage(f"diagnosing it, turn {turn} of {runs}" if turn else "diagnosing it for the first time")
@@ -52,6 +58,8 @@ def measure(scan: Path, folder: Path, stage: Callable[[str], None], runs: int = 
     yield Figure("start-up: Python, imports, weights", _median(seconds_to_start(runs)), "s", BOUNDS["start"])
     if "openvino" in outcomes:
         yield from openvino_figures(outcomes["openvino"], outcomes["plain"])
+    if "gpu" in outcomes:
+        yield from gpu_figures(outcomes["gpu"], outcomes["plain"])
     stage("memory over ten scans")
     yield Figure("growth of its own memory over 10 scans", apart(_growth_mb, folder), "MB", GROWTH_MB)
 
@@ -80,17 +88,28 @@ def page_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Itera
 
 
 def openvino_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Iterator[Figure]:
-    """The same through OpenVINO against torch, run by run, and how far the answers are apart."""
+    """The same through OpenVINO against torch, run by run, and how far apart they are."""
+    yield from _compared("through OpenVINO", outcomes, plain, "reading and converting its networks")
+
+
+def gpu_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Iterator[Figure]:
+    """The same with the networks on the GPU against the CPU, run by run, and how far apart they are."""
+    yield from _compared("on the GPU", outcomes, plain, "reading its networks and waking the GPU")
+
+
+def _compared(
+    way: str, outcomes: Sequence[Outcome], plain: Sequence[Outcome], starting: str
+) -> Iterator[Figure]:
     pairs = list(zip(plain, outcomes, strict=True))
-    yield Figure("through OpenVINO", _median([o.seconds for o in outcomes]), "s")
-    yield Figure("… torch against it, the whole", _median([t.seconds / o.seconds for t, o in pairs]), "times")
+    yield Figure(way, _median([o.seconds for o in outcomes]), "s")
+    whole = _median([p.seconds / o.seconds for p, o in pairs])
+    yield Figure("… torch on the CPU against it, the whole", whole, "times")
     for name in ("segmentation", "classification"):
-        ratio = _median([t.stages[name] / o.stages[name] for t, o in pairs])
-        yield Figure(f"… torch against it, {name}", ratio, "times")
-    start = _median([o.stages["networks"] for o in outcomes])
-    yield Figure("… reading and converting its networks", start, "s")
+        ratio = _median([p.stages[name] / o.stages[name] for p, o in pairs])
+        yield Figure(f"… torch on the CPU against it, {name}", ratio, "times")
+    yield Figure(f"… {starting}", _median([o.stages["networks"] for o in outcomes]), "s")
     yield Figure("… its highest memory", _median([o.peak_mb for o in outcomes]), "MB")
-    gap = max(o.apart_from(t) for t, o in pairs)
+    gap = max(o.apart_from(p) for p, o in pairs)
     yield Figure("… largest difference in probability", gap, "", BOUNDS["probability"])
 
 

@@ -63,8 +63,8 @@ def test_openvino_is_compared_run_by_run() -> None:
     plain = [outcome(seconds, stages) for seconds in (10.0, 20.0, 10.0)]
     other = [outcome(8.0, {**stages, "segmentation": 2.0, "networks": 1.5}) for _ in plain]
     found = values(list(openvino_figures(other, plain)))
-    assert found["… torch against it, the whole"] == 1.25
-    assert found["… torch against it, segmentation"] == 1.5
+    assert found["… torch on the CPU against it, the whole"] == 1.25
+    assert found["… torch on the CPU against it, segmentation"] == 1.5
     assert found["… reading and converting its networks"] == 1.5
     assert found["… largest difference in probability"] == 0.0
 
