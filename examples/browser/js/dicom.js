@@ -70,9 +70,10 @@ function stacked(slices) {
   const plane = first.rows * first.columns;
   const isWhole = ordered.every((s) => Number.isInteger(s.slope) && Number.isInteger(s.intercept));
   const voxels = new (isWhole ? Int32Array : Float32Array)(size(shape));
-  ordered.forEach(({ pixels, slope, intercept }, i) =>
-    pixels.forEach((value, v) => (voxels[i * plane + v] = value * slope + intercept)),
-  );
+  ordered.forEach((slice, i) => {
+    slice.pixels.forEach((value, v) => (voxels[i * plane + v] = value * slice.slope + slice.intercept));
+    slice.pixels = null; // else a long series is in memory twice
+  });
   const direction = [0, 1, 2].map((k) => [row[k], column[k], normal[k]]);
   const geometry = makeGeometry(ordered[0].position, [first.spacing[1], first.spacing[0], step], direction);
   return { name: first.series, voxels, shape, geometry };
