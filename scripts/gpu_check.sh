@@ -2,7 +2,7 @@
 # Do training and diagnosis run on the GPU here, and how fast? The tests marked gpu, then a short timed
 # training and a few diagnoses, by the GPU and by the CPU.
 #   scripts/gpu_check.sh [STEPS]
-# Prints samples a second, memory and utilisation; needs no data. Without a GPU it says so and exits with 0.
+# Prints samples a second, memory and utilisation, and the seconds of a diagnosis; needs no data. Without a GPU it says so and exits with 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -30,7 +30,7 @@ if command -v nvidia-smi >/dev/null; then
   watcher=$!
 fi
 "$python" -m p2ch_luna bench train --device cuda --steps "$steps" --memory-steps 200 || failed=$?
-if [ -n "$watcher" ]; then kill "$watcher"; wait "$watcher" || true; watcher=""; fi
+if [ -n "$watcher" ]; then kill "$watcher" 2>/dev/null || true; wait "$watcher" || true; watcher=""; fi
 if [ -s "$watched" ]; then
   awk -F ', *' '
     { sum += $1; if ($1 > busiest) busiest = $1; if ($2 > most) most = $2 }

@@ -170,7 +170,9 @@ def tell(line: str) -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        usage=argparse.SUPPRESS, description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--scans", type=int, default=8)
     parser.add_argument("--only", choices=("diagnose", "train"))
     options = parser.parse_args(args)

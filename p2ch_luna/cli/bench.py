@@ -133,7 +133,7 @@ def train(steps: int, memory_steps: int, device: str, threads: int | None, as_js
 @click.option("--tiles", is_flag=True, help="Compare sizes of tiles and batches, threads and precisions.")
 @json_option
 def diagnose(runs: int, scan: Path | None, tiles: bool, as_json: bool) -> None:
-    """Measure whole runs of luna diagnose: each stage, page and pictures, OpenVINO, memory, the start.
+    """Measure whole runs of luna diagnose: each stage, page and pictures, OpenVINO, a GPU, memory, the start.
 
     About four minutes on two cores, with --tiles three. The bounds are for the phantom on two cores with
     nothing else running; figures of other machines compare as ratios.

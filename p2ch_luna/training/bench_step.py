@@ -44,19 +44,20 @@ RULES = Rules(clip_norm=1.0, ema=0.999)  # of the default configs, in the device
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the configs train: of a batch the samples, and the voxels along an axis of each; the networks."""
+    """Of the configs: samples of a batch and voxels along an axis of each task, and the networks."""
 
     patches: tuple[int, int]
     crops: tuple[int, int]
     unet_widths: tuple[int, ...]
     classifier_widths: tuple[int, ...]
+    validation_samples: int  # patches
 
     @classmethod
     def on(cls, device: torch.device) -> Sizes:
-        """Those of the configs for a GPU, or of the default ones."""
+        """The configs for a GPU, or the default ones."""
         if device.type == "cuda":
-            return cls((16, 96), (64, 48), (32, 64, 128, 256), (32, 64, 128, 256))
-        return cls((4, 64), (16, 48), (32, 64, 96, 128), (24, 48, 96, 128))
+            return cls((16, 96), (64, 48), (32, 64, 128, 256), (32, 64, 128, 256), 640)
+        return cls((4, 64), (16, 48), (32, 64, 96, 128), (24, 48, 96, 128), 160)
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +143,7 @@ class Training:
 
 
 def segmentation(device: torch.device, *, is_plain: bool = False) -> Training:
-    """That of the configs; plain: as PyTorch computes unasked, in float32 and contiguous tensors."""
+    """That of the device's config; plain: as PyTorch computes unasked, in float32, contiguous tensors."""
     precision: Precision = "fp32" if is_plain else "auto"
     rules = Rules(RULES.clip_norm, ema=RULES.ema, precision=precision)
     sizes = Sizes.on(device)
@@ -174,7 +175,7 @@ def small_segmentation(device: torch.device) -> Training:
 
 
 def classifier(device: torch.device) -> Training:
-    """That of the configs, on crops, every second one of a nodule."""
+    """The classifier of the device's config, on crops, every second one of a nodule."""
     sizes = Sizes.on(device)
     n, side = sizes.crops
     hu, _ = random_patches(n, side)

@@ -21,6 +21,7 @@ from p2ch_luna.models.checkpoint import ModelCard, save_model
 from p2ch_luna.training import board, run_dir
 from p2ch_luna.training.bench_data import Figure, megabytes
 from p2ch_luna.training.bench_step import (
+    Sizes,
     Training,
     classifier,
     plain_step,
@@ -33,8 +34,7 @@ from p2ch_luna.training.host_memory import keep_freed_memory
 from p2ch_luna.training.loop import EpochResult, observe_all
 from p2ch_luna.training.whole_scans import ScanScore
 
-STEPS_PER_EPOCH = 500  # of configs/segmentation.toml, as is …
-VALIDATION_SAMPLES = 160  # … this
+STEPS_PER_EPOCH = 500  # of configs/segmentation.toml and segmentation-gpu.toml
 STEPS_A_TURN = {"cuda": 40}  # elsewhere 1; on a GPU the loop waits once in 20 steps
 OWN_MEMORY = Path("/proc/self/smaps_rollup")  # Linux only
 SAMPLED_EVERY = 0.1  # seconds, of a GPU's utilisation
@@ -165,7 +165,8 @@ def _keep_all(training: Training, folder: Path) -> None:
 
 def _evaluation(training: Training) -> Evaluation:
     """As of a validation of the default config, from a few batches seen over and over."""
-    n_batches, n_seen = VALIDATION_SAMPLES // len(training.batch.hu), 4
+    n_batches = Sizes.on(training.world.device).validation_samples // len(training.batch.hu)
+    n_seen = 4
     seen = observe_all(
         training.state.judged,
         [training.batch] * n_seen,

@@ -128,7 +128,7 @@ def test_a_pinned_batch_is_copied_while_the_gpu_still_works(cuda: torch.device) 
 
 
 @pytest.mark.gpu
-@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")  # is new in torch
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode:UserWarning")  # which would be an error here
 def test_a_step_never_waits_for_the_gpu(cuda: torch.device) -> None:
     training = small_segmentation(cuda)
     training.epoch(2)  # what is made at the first use may wait

@@ -20,7 +20,7 @@ from p2ch_luna.training.bench_step import (
     segmentation,
     small_segmentation,
 )
-from p2ch_luna.training.bench_train import STEPS_PER_EPOCH, VALIDATION_SAMPLES, measure
+from p2ch_luna.training.bench_train import STEPS_PER_EPOCH, measure
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CPU = torch.device("cpu")
@@ -38,10 +38,7 @@ def test_what_is_measured_is_of_the_configs_for_the_device(suffix: str, device: 
     assert tuple(nodule.model.widths) == sizes.classifier_widths
     assert (RULES.clip_norm, RULES.ema) == (segmentation.optim.clip_norm, segmentation.optim.ema)
     assert segmentation.loop.steps_per_epoch == STEPS_PER_EPOCH
-
-
-def test_an_epoch_is_validated_on_as_many_samples_as_by_the_default_config() -> None:
-    assert load_config(CONFIGS / "segmentation.toml").validation.samples == VALIDATION_SAMPLES
+    assert segmentation.validation.samples == sizes.validation_samples
 
 
 def test_the_small_network_is_that_of_the_smoke_config() -> None:

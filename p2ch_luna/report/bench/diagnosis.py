@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -27,16 +28,34 @@ LARGE_SHARE = 40.0  # percent of the time, above which a stage owes a reason
 WHY = {
     "segmentation": "it alone looks at every voxel of the lungs' box, in bfloat16 convolutions on all cores",
 }
-WAYS: Mapping[str, Sequence[str]] = {
-    "plain": ("--no-html", "--device", "cpu"),
-    "page": ("--device", "cpu"),
-    "openvino": ("--no-html", "--device", "cpu", "--runtime", "openvino"),
-    "gpu": ("--no-html", "--device", "cuda"),
-}
-NEEDS: Mapping[str, Callable[[], object]] = {
-    "openvino": lambda: find_spec("openvino"),
-    "gpu": torch.cuda.is_available,
-}
+PLAIN = ("--no-html", "--device", "cpu")
+PAGES = ("--device", "cpu")  # the same with page and pictures
+
+
+@dataclass(frozen=True)
+class Way:
+    """Another way to compute the networks than torch on the CPU, and how its figures are called."""
+
+    name: str
+    options: Sequence[str]
+    is_there: Callable[[], object]
+    starting: str  # what its stage "networks" does
+
+
+OTHER_WAYS = (
+    Way(
+        "through OpenVINO",
+        (*PLAIN, "--runtime", "openvino"),
+        lambda: find_spec("openvino"),
+        "reading and converting its networks",
+    ),
+    Way(
+        "on the GPU",
+        ("--no-html", "--device", "cuda"),
+        torch.cuda.is_available,
+        "reading its networks and waking the GPU",
+    ),
+)
 
 
 def measure(scan: Path, folder: Path, stage: Callable[[str], None], runs: int = 5) -> Iterator[Figure]:
@@ -44,22 +63,21 @@ def measure(scan: Path, folder: Path, stage: Callable[[str], None], runs: int = 
 
     The ways to diagnose take turns, so that a busy moment hits all alike; the first turn is not counted.
     """
-    ways = [way for way in WAYS if way not in NEEDS or NEEDS[way]()]
-    outcomes: dict[str, list[Outcome]] = {way: [] for way in ways}
+    others = [way for way in OTHER_WAYS if way.is_there()]
+    ways = {"plain": PLAIN, "page": PAGES} | {way.name: way.options for way in others}
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in ways}
     for turn in range(runs + 1):
         stage(f"diagnosing it, turn {turn} of {runs}" if turn else "diagnosing it for the first time")
-        for way in ways:
-            outcome = run_diagnosis(scan, folder / way, WAYS[way])
+        for name, options in ways.items():
+            outcome = run_diagnosis(scan, folder / name, options)
             if turn:
-                outcomes[way].append(outcome)
+                outcomes[name].append(outcome)
     yield from plain_figures(outcomes["plain"])
     yield from page_figures(outcomes["page"], outcomes["plain"])
     stage("starting")
     yield Figure("start-up: Python, imports, weights", _median(seconds_to_start(runs)), "s", BOUNDS["start"])
-    if "openvino" in outcomes:
-        yield from openvino_figures(outcomes["openvino"], outcomes["plain"])
-    if "gpu" in outcomes:
-        yield from gpu_figures(outcomes["gpu"], outcomes["plain"])
+    for way in others:
+        yield from compared_figures(way, outcomes[way.name], outcomes["plain"])
     stage("memory over ten scans")
     yield Figure("growth of its own memory over 10 scans", apart(_growth_mb, folder), "MB", GROWTH_MB)
 
@@ -87,27 +105,16 @@ def page_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Itera
     yield Figure(f"… {PAGE}", size, "MB", BOUNDS["html"])
 
 
-def openvino_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Iterator[Figure]:
-    """The same through OpenVINO against torch, run by run, and how far apart they are."""
-    yield from _compared("through OpenVINO", outcomes, plain, "reading and converting its networks")
-
-
-def gpu_figures(outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Iterator[Figure]:
-    """The same with the networks on the GPU against the CPU, run by run, and how far apart they are."""
-    yield from _compared("on the GPU", outcomes, plain, "reading its networks and waking the GPU")
-
-
-def _compared(
-    way: str, outcomes: Sequence[Outcome], plain: Sequence[Outcome], starting: str
-) -> Iterator[Figure]:
+def compared_figures(way: Way, outcomes: Sequence[Outcome], plain: Sequence[Outcome]) -> Iterator[Figure]:
+    """Another way against torch on the CPU, run by run, and how far apart the answers are."""
     pairs = list(zip(plain, outcomes, strict=True))
-    yield Figure(way, _median([o.seconds for o in outcomes]), "s")
+    yield Figure(way.name, _median([o.seconds for o in outcomes]), "s")
     whole = _median([p.seconds / o.seconds for p, o in pairs])
     yield Figure("… torch on the CPU against it, the whole", whole, "times")
     for name in ("segmentation", "classification"):
         ratio = _median([p.stages[name] / o.stages[name] for p, o in pairs])
         yield Figure(f"… torch on the CPU against it, {name}", ratio, "times")
-    yield Figure(f"… {starting}", _median([o.stages["networks"] for o in outcomes]), "s")
+    yield Figure(f"… {way.starting}", _median([o.stages["networks"] for o in outcomes]), "s")
     yield Figure("… its highest memory", _median([o.peak_mb for o in outcomes]), "MB")
     gap = max(o.apart_from(p) for p, o in pairs)
     yield Figure("… largest difference in probability", gap, "", BOUNDS["probability"])

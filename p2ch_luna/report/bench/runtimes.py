@@ -89,8 +89,9 @@ def phantom() -> Phantom:
 def crops(chest: Phantom, shape: Sequence[int]) -> Tensor:
     """(B, 1, D, H, W) HU round its nodules in turn, every second beside it; each turn by another voxel."""
     batch, _, *sides = shape
-    centers = [chest.ct.geometry.to_irc(nodule.center_xyz) for nodule in chest.nodules]
-    centers = [centers[k % NODULES] + k // NODULES + k % 2 * np.array(BESIDE_IRC) for k in range(batch)]
+    found = [chest.ct.geometry.to_irc(nodule.center_xyz) for nodule in chest.nodules]
+    turns = (divmod(k, len(found)) for k in range(batch))
+    centers = [found[which] + turn + k % 2 * np.array(BESIDE_IRC) for k, (turn, which) in enumerate(turns)]
     cut = [crop_around(chest.ct.hu, center, sides) for center in centers]
     return torch.from_numpy(np.stack(cut).astype(np.float32))[:, None]
 

@@ -1,6 +1,8 @@
 """What `luna bench diagnose` makes of whole runs."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 from p2ch_luna.cli import main
 from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.io.dicom import write_series
+from p2ch_luna.report.bench import diagnosis
 from p2ch_luna.report.bench.diagnosis import (
+    OTHER_WAYS,
     SMALL,
     SMALL_SPACING,
-    openvino_figures,
+    Way,
+    compared_figures,
     page_figures,
     plain_figures,
 )
@@ -58,15 +63,40 @@ def test_page_and_pictures_are_measured_run_by_run(tmp_path: Path) -> None:
     assert found["… report.html"] == 2.0
 
 
-def test_openvino_is_compared_run_by_run() -> None:
+@pytest.mark.parametrize("way", OTHER_WAYS, ids=lambda way: way.name)
+def test_another_way_is_compared_run_by_run(way: Way) -> None:
     stages = {"segmentation": 3.0, "classification": 1.0, "networks": 0.1}
     plain = [outcome(seconds, stages) for seconds in (10.0, 20.0, 10.0)]
     other = [outcome(8.0, {**stages, "segmentation": 2.0, "networks": 1.5}) for _ in plain]
-    found = values(list(openvino_figures(other, plain)))
+    found = values(list(compared_figures(way, other, plain)))
+    assert found[way.name] == 8.0
     assert found["… torch on the CPU against it, the whole"] == 1.25
     assert found["… torch on the CPU against it, segmentation"] == 1.5
-    assert found["… reading and converting its networks"] == 1.5
+    assert found[f"… {way.starting}"] == 1.5
     assert found["… largest difference in probability"] == 0.0
+
+
+@pytest.mark.parametrize("has_gpu", [False, True])
+def test_a_gpu_is_measured_where_there_is_one(
+    has_gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def run(_scan: Path, folder: Path, options: Sequence[str]) -> Outcome:
+        asked.append(" ".join(options))
+        folder.mkdir(exist_ok=True)
+        (folder / "report.html").touch()
+        return outcome(1.0, {"segmentation": 0.5, "classification": 0.1, "networks": 0.1}, folder=folder)
+
+    monkeypatch.setattr(diagnosis, "run_diagnosis", run)
+    monkeypatch.setattr(diagnosis, "seconds_to_start", lambda _runs: [1.0])
+    monkeypatch.setattr(diagnosis, "apart", lambda *_: 0.0)
+    ways = [replace(way, is_there=lambda: has_gpu) for way in OTHER_WAYS if "cuda" in way.options]
+    monkeypatch.setattr(diagnosis, "OTHER_WAYS", ways)
+    found = values(list(diagnosis.measure(tmp_path, tmp_path, lambda _: None, runs=1)))
+    assert ("on the GPU" in found) is has_gpu
+    assert ("--no-html --device cuda" in asked) is has_gpu
+    assert "--no-html --device cpu" in asked
 
 
 @pytest.mark.slow
