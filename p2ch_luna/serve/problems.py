@@ -51,10 +51,23 @@ def tell_problems(app: FastAPI) -> None:
     app.add_exception_handler(LunaError, _unreachable)
 
 
-async def _http(_request: Request, error: Exception) -> JSONResponse:
+async def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    return problem(error.status_code, str(error.detail), error.headers)
+    told = str(error.detail)
+    if told == HTTPStatus(error.status_code).phrase:  # nobody has said more
+        told = _unanswered(request, error) or told
+    return problem(error.status_code, told, error.headers)
+
+
+def _unanswered(request: Request, error: HTTPException) -> str | None:
+    """Of a request that no route takes."""
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        wanted = (error.headers or {}).get("Allow", "another")
+        return f"{request.method} is not for this address; wanted {wanted}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return "there is nothing at this address; /docs shows what there is"
+    return None
 
 
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:

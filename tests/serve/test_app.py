@@ -44,6 +44,19 @@ def test_every_error_is_one_line_of_json(client: httpx.Client, method: str, path
     assert "\n" not in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("GET", "/nothing", "there is nothing at this address; /docs shows what there is"),
+        ("PUT", "/api/scans", "PUT is not for this address; wanted POST"),
+    ],
+)
+def test_an_address_that_is_not_there_says_where_to_look(
+    client: httpx.Client, method: str, path: str, told: str
+) -> None:
+    assert client.request(method, path).json()["error"] == told
+
+
 def test_a_queue_that_cannot_be_read_is_told_without_its_place(
     client: httpx.Client, service: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
