@@ -16,6 +16,7 @@ from p2ch_luna.export.schema import FormatName
 from p2ch_luna.inference.conversion import AXES, INPUT, Answers, as_onnx, example, side_multiple, traced
 from p2ch_luna.inference.runtime_onnx import OnnxNetwork
 from p2ch_luna.inference.runtime_openvino import OpenVinoNetwork, as_openvino
+from p2ch_luna.inference.unreported import import_unreported
 
 Loaded = Callable[[Tensor], Tensor | tuple[Tensor, ...]]
 
@@ -66,9 +67,7 @@ def _load_onnx(path: Path, is_single: bool) -> Loaded:
 
 
 def _write_openvino(network: Answers, path: Path) -> None:
-    import openvino
-
-    openvino.save_model(as_openvino(network), path, compress_to_fp16=False)
+    import_unreported("openvino").save_model(as_openvino(network), path, compress_to_fp16=False)
 
 
 def _load_openvino(path: Path, is_single: bool) -> Loaded:

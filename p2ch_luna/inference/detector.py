@@ -25,6 +25,7 @@ from p2ch_luna.inference.runtime import Runtime, check_runtime, on_runtime
 from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.lungs import Lungs, PreparedCt, find_lungs, prepare
 from p2ch_luna.models.checkpoint import Calibration, ModelCard, bundled, load_model
+from p2ch_luna.models.precision import device_of
 
 SEGMENTATION = "segmentation"
 CLASSIFIER = "classifier"  # the stage whose card holds the calibration
@@ -92,22 +93,23 @@ class NoduleDetector:
     @classmethod
     def load(
         cls,
-        segmentation: Path | None = None,
-        classifier: Path | None = None,
+        segmentation: Path | str | None = None,
+        classifier: Path | str | None = None,
         device: torch.device | str = "cpu",
-        malignancy: Path | None = None,
+        malignancy: Path | str | None = None,
         runtime: Runtime = "torch",
     ) -> NoduleDetector:
         """Read the weights; the bundled ones for None. `runtime` is the library that computes with them.
 
+        device: as torch names it, or "auto": CUDA if it is there, else the CPU.
         Where no malignancy network is bundled the classifier itself says how malignant a nodule looks, if
         it has learnt to. Raises LunaError for a file of another network, or of one trained for another task,
-        and for a runtime that is not there or does not compute on this device.
+        and for a device or a runtime that is not there, or a runtime that does not compute on this device.
         """
-        device = torch.device(device)
+        device = device_of(str(device))
         check_runtime(runtime, device)
-        first, first_card = load_model(segmentation or bundled("segmentation"), device, "segmentation_unet")
-        second, second_card = _load_classifier(classifier or bundled("nodule"), device, runtime)
+        first, first_card = load_model(_weights(segmentation, SEGMENTATION), device, "segmentation_unet")
+        second, second_card = _load_classifier(_weights(classifier, "nodule"), device, runtime)
         detector = cls(
             on_runtime(first, device, runtime),
             second,
@@ -115,10 +117,10 @@ class NoduleDetector:
             crop_irc=_crop_irc(second_card),
             models={SEGMENTATION: first_card, CLASSIFIER: second_card},
         )
-        malignancy = malignancy or bundled(MALIGNANCY)
-        if malignancy == bundled(MALIGNANCY) and not malignancy.is_file():
+        weights = _weights(malignancy, MALIGNANCY)
+        if weights == bundled(MALIGNANCY) and not weights.is_file():
             return detector
-        third, third_card = _load_malignancy(malignancy, device, runtime)
+        third, third_card = _load_malignancy(weights, device, runtime)
         return replace(
             detector,
             models={**detector.models, MALIGNANCY: third_card},
@@ -214,6 +216,10 @@ def _told(lungs: Lungs, is_searched: bool) -> list[str]:
         return [lungs.warning]
     reason, _, _ = lungs.warning.partition(";")  # what follows is of those who search without lungs
     return [f"{reason}; nothing was searched"]
+
+
+def _weights(given: Path | str | None, name: str) -> Path:
+    return Path(given) if given else bundled(name)
 
 
 def _load_classifier(weights: Path, device: torch.device, runtime: Runtime) -> tuple[nn.Module, ModelCard]:

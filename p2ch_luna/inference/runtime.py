@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 from typing import Literal, NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from p2ch_luna.errors import LunaError
 from p2ch_luna.inference.fast import ready
 from p2ch_luna.inference.runtime_onnx import through_onnxruntime
 from p2ch_luna.inference.runtime_openvino import through_openvino
+from p2ch_luna.inference.unreported import import_unreported
 
 Runtime = Literal["torch", "openvino", "onnxruntime"]
 
@@ -34,6 +34,8 @@ def check_runtime(runtime: Runtime, device: torch.device) -> None:
     """Raise LunaError for a runtime that is not installed or does not compute on this device."""
     if runtime == "torch":
         return
+    if runtime not in OTHERS:
+        raise LunaError(f"runtime {runtime!r}: wanted torch, {' or '.join(OTHERS)}")
     if device.type != "cpu":
         raise LunaError(
             f"runtime {runtime!r} on {device.type}: it computes on the CPU alone; wanted device cpu"
@@ -45,7 +47,7 @@ def check_packages(what: str, packages: tuple[str, ...], extra: str) -> None:
     """Raise LunaError, of `what`, where one of the packages of an extra is not installed."""
     for package in packages:
         try:
-            import_module(package)
+            import_unreported(package)
         except ImportError as error:
             raise LunaError(
                 f'{what}: the package {package} is not installed; wanted pip install "p2ch-luna[{extra}]"'

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from p2ch_luna.inference.conversion import INPUT, Answers, as_onnx
+from p2ch_luna.inference.unreported import import_unreported
 
 
 def through_onnxruntime(model: nn.Module, answers: int | None = None) -> OnnxNetwork:
@@ -25,9 +26,7 @@ class OnnxNetwork(nn.Module):
 
     def __init__(self, source: bytes | Path, *, is_single: bool) -> None:
         super().__init__()
-        import onnxruntime
-
-        onnxruntime.disable_telemetry_events()  # of builds for Windows; others have none
+        onnxruntime = import_unreported("onnxruntime")
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.inter_op_num_threads = 1

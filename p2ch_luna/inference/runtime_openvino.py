@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from p2ch_luna.inference.conversion import INPUT, Answers, traced
+from p2ch_luna.inference.unreported import import_unreported
 from p2ch_luna.models.outline import Outliner
 
 if TYPE_CHECKING:
@@ -49,16 +50,14 @@ class OpenVinoNetwork(nn.Module):
 def as_openvino(network: Answers) -> openvino.Model:
     """The network in OpenVINO's own form, for inputs of any size.
 
-    `openvino.convert_model` does the same, but reports its use to Intel where the user has once agreed to
-    that, and traces twice.
+    `openvino.convert_model` does the same, but traces twice.
     """
-    from openvino.frontend import FrontEndManager
-    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
-
-    decoder = TorchScriptPythonDecoder(
+    frontends = import_unreported("openvino.frontend")
+    decoders = import_unreported("openvino.frontend.pytorch.ts_decoder")
+    decoder = decoders.TorchScriptPythonDecoder(
         traced(network), shared_memory=False
     )  # a name: the conversion needs it
-    frontend = FrontEndManager().load_by_framework("pytorch")
+    frontend = frontends.FrontEndManager().load_by_framework("pytorch")
     converted = frontend.convert(frontend.load(decoder))
     converted.reshape([-1, 1, -1, -1, -1])
     named = zip((INPUT, *network.names), (*converted.inputs, *converted.outputs), strict=True)
@@ -75,9 +74,7 @@ def _core() -> openvino.Core:
     that go in another order than they came one puts back what another has freed: the next signal, be it
     Ctrl-C, then ends the process with a segmentation fault.
     """
-    import openvino
-
-    return openvino.Core()
+    return import_unreported("openvino").Core()
 
 
 def _compiled(source: openvino.Model | Path, *, is_exact: bool) -> openvino.CompiledModel:

@@ -68,6 +68,11 @@ def test_one_conversion_answers_as_torch_for_every_size(
     torch.testing.assert_close(found, wanted, atol=limit, rtol=0)
 
 
+def test_a_runtime_that_nobody_knows_is_told() -> None:
+    with pytest.raises(LunaError, match="^runtime 'tensorrt': wanted torch, openvino or onnxruntime$"):
+        NoduleDetector.load(runtime="tensorrt")  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("runtime", OTHERS)
 def test_only_the_answers_that_are_wanted_are_given(runtime: Runtime) -> None:
     model = varied(NoduleClassifier((8, 16), diameter_head=True))
