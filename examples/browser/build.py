@@ -24,7 +24,7 @@ from p2ch_luna.inference import anatomy, propose, tiles
 from p2ch_luna.inference.classify import BATCH, CROP_IRC
 from p2ch_luna.inference.detector import CLASSIFIER
 from p2ch_luna.inference.joint import LOGIT_LIMIT
-from p2ch_luna.io import checks
+from p2ch_luna.io import checks, opened
 from p2ch_luna.models.checkpoint import bundled, load_card
 from p2ch_luna.report.threshold import finding_threshold, operating_point
 
@@ -63,7 +63,7 @@ def pipeline(exports: dict[str, Export]) -> dict[str, Any]:
         "version": __version__,
         "AIR_HU": geometry.AIR_HU,
         "BATCH": BATCH,
-        "checks": _constants(checks) | {"PADDING_HU": geometry.PADDING_HU},
+        "checks": _constants(checks) | _constants(opened) | {"PADDING_HU": geometry.PADDING_HU},
         "lungs": _constants(lungs)
         | {
             "SPACING_MM": _default(lungs.prepare, "spacing_mm"),

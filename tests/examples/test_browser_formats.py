@@ -141,3 +141,76 @@ def test_a_dicom_series_that_is_no_straight_stack_is_refused(
     site: Path, tmp_path: Path, tags: dict[str, Any], complaint: str
 ) -> None:
     assert complaint in refusal(site, write_dicom(tmp_path / "series", **tags))
+
+
+HEADER_BYTES = {"scan.nii": 352, "scan.mha": -2880, "scan.nrrd": -2880, "scan.nii.gz": 10, "scan.raw": 0}
+NO_HEADER = {
+    "scan.nii": "{} bytes; wanted a NIfTI file, whose header has 352",
+    "scan.nii.gz": "{} bytes; wanted a NIfTI file, whose header has 352",
+    "scan.mha": "no MetaImage header; wanted lines 'Key = value' up to ElementDataFile",
+    "scan.mhd": "no MetaImage header; wanted lines 'Key = value' up to ElementDataFile",
+    "scan.nrrd": "no NRRD header; wanted 'NRRD', then lines 'key: value' up to an empty one",
+}
+NO_VOXELS = {
+    "scan.nii": "0 bytes of voxels; wanted 2880 by its header: the file is cut short",
+    "scan.nii.gz": "its voxels cannot be unpacked; wanted a file that is not damaged or cut short",
+    "scan.mha": "0 bytes of voxels; wanted 2880 by its header: the file is cut short",
+    "scan.mhd": "0 bytes of voxels; wanted 2880 by its header: the file is cut short",
+    "scan.nrrd": "0 bytes of voxels; wanted 2880 by its header: the file is cut short",
+}
+
+
+def cut(path: Path, n_bytes: int) -> None:
+    """Leave so many bytes of a file; below 0: all but so many."""
+    path.write_bytes(path.read_bytes()[:n_bytes])
+
+
+@pytest.mark.parametrize("n_bytes", [0, 1])
+@pytest.mark.parametrize("name", NO_HEADER)
+def test_a_file_without_its_header_is_told(site: Path, tmp_path: Path, name: str, n_bytes: int) -> None:
+    write_ct(tmp_path / name, small_ct())
+    cut(tmp_path / name, n_bytes)
+    assert f"Error: {NO_HEADER[name].format(n_bytes)}\n" in refusal(site, tmp_path)
+
+
+@pytest.mark.parametrize("name", NO_VOXELS)
+def test_a_header_without_voxels_is_told(site: Path, tmp_path: Path, name: str) -> None:
+    write_ct(tmp_path / name, small_ct())
+    data = name.replace(".mhd", ".raw")
+    cut(tmp_path / data, HEADER_BYTES[data])
+    assert f"Error: {NO_VOXELS[name]}\n" in refusal(site, tmp_path)
+
+
+def test_an_empty_file_beside_a_dicom_series_is_passed_over(site: Path, tmp_path: Path) -> None:
+    series = write_dicom(tmp_path / "series")
+    cut(series / "0012.dcm", 0)
+    check_same(site, series)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "complaint"),
+    [
+        (400, "0006.dcm: a CT image without voxels; wanted a whole one: the file is cut short"),
+        (-200, "0006.dcm: 40 bytes of voxels; wanted 240: the file is cut short"),
+    ],
+    ids=["header", "voxels"],
+)
+def test_a_slice_that_is_cut_short_is_told(site: Path, tmp_path: Path, n_bytes: int, complaint: str) -> None:
+    series = write_dicom(tmp_path / "series")
+    cut(series / "0006.dcm", n_bytes)
+    assert f"Error: {complaint}\n" in refusal(site, series)
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "complaint"),
+    [
+        (None, "1 slice of a DICOM series; wanted the folder with all of them"),
+        (1, "no CT found; wanted NIfTI, MetaImage, NRRD, or the folder of a DICOM series"),
+        (0, "no CT found; wanted NIfTI, MetaImage, NRRD, or the folder of a DICOM series"),
+    ],
+)
+def test_a_single_dicom_file_is_told(site: Path, tmp_path: Path, n_bytes: int | None, complaint: str) -> None:
+    slice_file = write_dicom(tmp_path / "series") / "0001.dcm"
+    if n_bytes is not None:
+        cut(slice_file, n_bytes)
+    assert f"Error: {complaint}\n" in refusal(site, slice_file)

@@ -20,6 +20,7 @@ from p2ch_luna.datasets.phantom import make_phantom
 from p2ch_luna.inference import NoduleDetector
 from p2ch_luna.inference.anatomy import coverage_warnings
 from p2ch_luna.io import read_ct, write_ct
+from p2ch_luna.io.opened import open_scan
 from p2ch_luna.lungs import find_lungs
 from p2ch_luna.report.build import Measured, measure_findings
 from p2ch_luna.report.threshold import operating_point
@@ -32,13 +33,16 @@ pytestmark = pytest.mark.slow
 class Seen(NamedTuple):
     """What the page showed of one search.
 
-    engine: what it told of its threads.    facts: as it holds them.
+    engine: what it told of its threads.    facts: as it holds them.    saved: as it saves them.
+    warnings: as it shows them.
     jumped: what stood below the viewer once the second finding was clicked.
     complaints: in its console.    asked: every URL, of its workers too.
     """
 
     engine: str
     facts: dict[str, Any]
+    saved: dict[str, Any]
+    warnings: list[str]
     jumped: str
     complaints: list[str]
     asked: list[str]
@@ -76,6 +80,20 @@ def in_python(small: Path) -> list[Measured]:
     return measure_findings(diagnosis, ct, operating_point(diagnosis.models, None))
 
 
+# The text that is saved on a click, without the browser's saving it.
+SAVED = """(() => {
+  let saved = null;
+  const make = URL.createObjectURL;
+  const click = HTMLAnchorElement.prototype.click;
+  URL.createObjectURL = (blob) => { saved = blob; return make.call(URL, blob); };
+  HTMLAnchorElement.prototype.click = () => {};
+  document.querySelector("#save").click();
+  URL.createObjectURL = make;
+  HTMLAnchorElement.prototype.click = click;
+  return saved.text();
+})()"""
+WARNINGS = "JSON.stringify([...document.querySelectorAll('.warnings li')].map((item) => item.textContent))"
+
 WAYS = {"one thread": "?threads=1", "two threads, small tiles": "?threads=2&tile=128"}
 
 
@@ -93,11 +111,13 @@ def seen(
         )
         assert browser.evaluate("document.querySelector('#complaint').textContent") == ""
         facts = json.loads(browser.evaluate("document.querySelector('#facts').textContent"))
+        saved = json.loads(browser.evaluate(SAVED))
+        warnings = json.loads(browser.evaluate(WARNINGS))
         browser.click('tr[data-finding="1"]')
         browser.wait("document.querySelector('#inside').textContent === 'in F2'")
         jumped = browser.evaluate("document.querySelector('#lps').textContent")
         complaints = list(browser.complaints)
-    return Seen(engine, facts, jumped, complaints, asked_by(served, log))
+    return Seen(engine, facts, saved, warnings, jumped, complaints, asked_by(served, log))
 
 
 def asked_by(served: str, log: Path) -> list[str]:
@@ -124,7 +144,11 @@ def test_findings_are_those_of_python(seen: Seen, in_python: list[Measured]) -> 
 
 
 def test_warnings_are_those_of_python(seen: Seen, small: Path) -> None:
-    assert seen.facts["warnings"] == coverage_warnings(find_lungs(read_ct(small)))
+    with open_scan(small) as scan:
+        of_slices, of_lungs = list(scan.warnings), coverage_warnings(find_lungs(scan.ct))
+    assert of_slices == ["slices lie 4 mm apart: small nodules may be missed"]
+    assert of_lungs
+    assert seen.warnings == seen.facts["warnings"] == seen.saved["warnings"] == of_slices + of_lungs
 
 
 def test_a_click_brings_the_viewer_to_a_finding(seen: Seen) -> None:
@@ -186,4 +210,4 @@ def test_what_is_no_scan_is_told(served: str, tmp_path: Path) -> None:
         browser.choose("#files", tmp_path / "chest.nii")
         browser.wait("!document.querySelector('#complaint').hidden")
         complaint = browser.evaluate("document.querySelector('#complaint').textContent")
-    assert complaint == "chest.nii: no NIfTI file: it is shorter than a header"
+    assert complaint == "chest.nii: 10 bytes; wanted a NIfTI file, whose header has 352"

@@ -21,7 +21,7 @@ export async function diagnose(ct, settings, load, tell) {
       canonical,
       findings: [],
       rejected: 0,
-      warnings: [`${lungs.warning}; nothing was searched`],
+      warnings: [...ct.warnings, `${lungs.warning}; nothing was searched`],
       isSearched: false,
     };
   const prepared = { ...prepare(canonical, lungs, settings.lungs), airHu: settings.AIR_HU };
@@ -43,7 +43,7 @@ export async function diagnose(ct, settings, load, tell) {
     canonical,
     findings,
     rejected: judged.length - found.length + dropped.length,
-    warnings: coverageWarnings(lungs, settings.lungs),
+    warnings: [...ct.warnings, ...coverageWarnings(lungs, settings.lungs)],
     isSearched: true,
   };
 }

@@ -4,7 +4,11 @@ import { makeGeometry } from "./checks.js";
 import { size } from "./geometry.js";
 
 const TAGS = {
+  "00020002": "kind",
+  "00020010": "syntax",
   "00080060": "modality",
+  "00180050": "thickness",
+  "0020000d": "study",
   "0020000e": "series",
   "00200032": "position",
   "00200037": "orientation",
@@ -16,15 +20,17 @@ const TAGS = {
   "00280103": "isSigned",
   "00281052": "intercept",
   "00281053": "slope",
+  "00281054": "unit",
   "7fe00010": "pixels",
 };
 const LONG = new Set(["OB", "OW", "OF", "OD", "OL", "OV", "SQ", "UC", "UN", "UR", "UT", "SV", "UV"]);
 const SYNTAXES = { "1.2.840.10008.1.2": false, "1.2.840.10008.1.2.1": true }; // whether each element names its type
+const CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2";
 const UNDEFINED = 0xffffffff;
 const SPACING_MAY_VARY = 0.05; // of the distance between slices
 const SIDEWAYS_TOLERANCE_MM = 0.5; // over the whole series
 
-// { name, voxels, shape, geometry }.
+// { name, voxels, shape, geometry, thicknessMm, warnings }; thicknessMm: 0 or NaN if it is not told.
 export async function readDicom(files) {
   const slices = [];
   for (const file of files) {
@@ -34,7 +40,25 @@ export async function readDicom(files) {
   const series = Map.groupBy ? Map.groupBy(slices, (s) => s.series) : grouped(slices);
   const best = [...series.values()].sort((a, b) => b.length - a.length)[0];
   if (!best) throw new Error("no CT found; wanted NIfTI, MetaImage, NRRD, or the folder of a DICOM series");
-  return stacked(best);
+  if (best.length === 1) throw new Error("1 slice of a DICOM series; wanted the folder with all of them");
+  const warnings = [...studyWarnings(slices, best), ...rescaleWarnings(best)];
+  return { ...stacked(best), thicknessMm: Number(best[0].thickness), warnings };
+}
+
+// As p2ch_luna/io/dicom_choice.py tells of several studies.
+function studyWarnings(slices, [first]) {
+  const n = new Set(slices.map(({ study }) => study)).size;
+  return n > 1 ? [`CTs of ${n} studies are there: ${first.study} was read`] : [];
+}
+
+// Of values that may not be HU: p2ch_luna/io/dicom.py.
+function rescaleWarnings(slices) {
+  const without = slices.filter((slice) => !slice.isRescaled).length;
+  const units = [...new Set(slices.map(({ unit }) => unit))].filter((unit) => unit && unit !== "HU").sort();
+  return [
+    ...(without ? [`slices that state no rescale to HU, their values taken as they are: ${without}`] : []),
+    ...units.map((unit) => `values are said to be ${unit}: they were taken as HU`),
+  ];
 }
 
 function grouped(slices) {
@@ -102,32 +126,43 @@ async function readSlice(file) {
   const syntax = text(meta.found["00020010"]);
   const { found } = elements(buffer, meta.end, SYNTAXES[syntax] ?? true, () => true);
   const said = (name) => text(found[Object.keys(TAGS).find((tag) => TAGS[tag] === name)]);
-  const list = (name) => said(name).split("\\").map(Number);
-  const uint16 = (tag) => (found[tag] ? new DataView(buffer, found[tag].byteOffset).getUint16(0, true) : 0);
-  if (said("modality") !== "CT" || !found["00200032"] || !found["7fe00010"]) return null;
+  const isDamaged = text(meta.found["00020002"]) === CT_IMAGE && !found["7fe00010"];
+  if (isDamaged && (!syntax || syntax in SYNTAXES))
+    throw new Error(`${file.name}: a CT image without voxels; wanted a whole one: the file is cut short`);
+  const isSlice = said("modality") === "CT" && found["00200032"] && found["7fe00010"];
+  if (!isSlice && !isDamaged) return null;
   if (!(syntax in SYNTAXES))
     throw new Error(`${file.name}: its voxels are compressed (${syntax}); wanted them as they are, or NIfTI`);
-  if (uint16("00280002") !== 1)
-    throw new Error(`${file.name}: ${uint16("00280002")} values a pixel; wanted one, of HU`);
-  if (uint16("00280100") !== 16)
-    throw new Error(`${file.name}: ${uint16("00280100")} bits a voxel; wanted 16`);
-  const [rows, columns] = [uint16("00280010"), uint16("00280011")];
-  const bytes = found["7fe00010"];
-  if (bytes.byteLength < 2 * rows * columns) throw new Error(`${file.name}: the file is cut short`);
-  const type = uint16("00280103") ? Int16Array : Uint16Array;
-  const pixels = new type(buffer.slice(bytes.byteOffset, bytes.byteOffset + 2 * rows * columns));
+  const list = (name) => said(name).split("\\").map(Number);
   const number = (name, otherwise) => (said(name) === "" ? otherwise : Number(said(name)));
   return {
     series: said("series"),
+    study: said("study"),
+    thickness: said("thickness"),
     position: list("position"),
     orientation: list("orientation"),
     spacing: list("spacing"),
-    rows,
-    columns,
     slope: number("slope", 1),
     intercept: number("intercept", 0),
-    pixels,
+    isRescaled: said("slope") !== "" && said("intercept") !== "",
+    unit: said("unit"),
+    ...readPixels(file.name, buffer, found),
   };
+}
+
+// { rows, columns, pixels } of one slice.
+function readPixels(name, buffer, found) {
+  const uint16 = (tag) => (found[tag] ? new DataView(buffer, found[tag].byteOffset).getUint16(0, true) : 0);
+  if (uint16("00280002") !== 1)
+    throw new Error(`${name}: ${uint16("00280002")} values a pixel; wanted one, of HU`);
+  if (uint16("00280100") !== 16) throw new Error(`${name}: ${uint16("00280100")} bits a voxel; wanted 16`);
+  const [rows, columns] = [uint16("00280010"), uint16("00280011")];
+  const { byteOffset, byteLength } = found["7fe00010"];
+  const wanted = 2 * rows * columns;
+  if (byteLength < wanted)
+    throw new Error(`${name}: ${byteLength} bytes of voxels; wanted ${wanted}: the file is cut short`);
+  const type = uint16("00280103") ? Int16Array : Uint16Array;
+  return { rows, columns, pixels: new type(buffer.slice(byteOffset, byteOffset + wanted)) };
 }
 
 const text = (bytes) =>
@@ -152,7 +187,8 @@ function elements(buffer, start, isExplicit, isWanted) {
       at = skipped(view, value, isExplicit);
       continue;
     }
-    if (tag in TAGS || tag === "00020010")
+    const isWhole = value + length <= buffer.byteLength;
+    if (tag in TAGS && (isWhole || (tag === "7fe00010" && value <= buffer.byteLength)))
       found[tag] = new Uint8Array(buffer, value, Math.min(length, buffer.byteLength - value));
     at = value + length;
   }
@@ -165,7 +201,10 @@ function headOf(view, at, isExplicit) {
   if (!isExplicit || tag.startsWith("fffe"))
     return { tag, value: at + 8, length: view.getUint32(at + 4, true) };
   const type = String.fromCharCode(view.getUint8(at + 4), view.getUint8(at + 5));
-  if (LONG.has(type)) return { tag, value: at + 12, length: view.getUint32(at + 8, true) };
+  if (LONG.has(type)) {
+    const isWhole = at + 12 <= view.byteLength; // else the file is cut short
+    return { tag, value: at + 12, length: isWhole ? view.getUint32(at + 8, true) : 0 };
+  }
   return { tag, value: at + 8, length: view.getUint16(at + 6, true) };
 }
 

@@ -3,6 +3,7 @@
 import { makeCt, makeGeometry } from "./checks.js";
 import { readDicom } from "./dicom.js";
 import { size } from "./geometry.js";
+import { sliceWarnings } from "./opened.js";
 
 const READERS = [
   [/\.nii(\.gz)?$/i, readNifti],
@@ -10,7 +11,8 @@ const READERS = [
   [/\.nrrd$/i, readNrrd],
 ];
 
-// files: File objects.    k: the constants of checks.py. Throws an Error that tells a user what is wrong.
+// A CT as makeCt gives it, with `warnings` of what was read.
+// files: File objects.    k: the constants of checks.py and opened.py. Throws an Error that tells a user what is wrong.
 export async function readCt(files, k) {
   const shown = files.filter((file) => !file.name.startsWith("."));
   for (const [pattern, read] of READERS) {
@@ -24,25 +26,28 @@ export async function readCt(files, k) {
       );
     if (found.length) {
       const { voxels, shape, geometry } = await read(found[0], shown);
-      return makeCt(found[0].name, voxels, shape, geometry, k);
+      const ct = makeCt(found[0].name, voxels, shape, geometry, k);
+      return { ...ct, warnings: sliceWarnings(geometry, null, k) };
     }
   }
-  const { name, voxels, shape, geometry } = await readDicom(shown);
-  return makeCt(name, voxels, shape, geometry, k);
+  const { name, voxels, shape, geometry, thicknessMm, warnings } = await readDicom(shown);
+  const ct = makeCt(name, voxels, shape, geometry, k);
+  return { ...ct, warnings: [...warnings, ...sliceWarnings(geometry, thicknessMm, k)] };
 }
 
 async function unpacked(blob, format) {
   const stream = blob.stream().pipeThrough(new DecompressionStream(format));
   return new Response(stream).arrayBuffer().catch(() => {
-    throw new Error("cannot be unpacked: the file is damaged or cut short");
+    throw new Error("its voxels cannot be unpacked; wanted a file that is not damaged or cut short");
   });
 }
 
 // Numbers of the wanted type out of bytes, whose order is turned where the machine's is another.
 function numbers(buffer, at, type, n, isLittle) {
   const wanted = n * type.BYTES_PER_ELEMENT;
-  if (buffer.byteLength - at < wanted)
-    throw new Error(`${buffer.byteLength - at} bytes; wanted ${wanted} by its header: the file is cut short`);
+  const there = Math.max(buffer.byteLength - at, 0);
+  if (!(there >= wanted))
+    throw new Error(`${there} bytes of voxels; wanted ${wanted} by its header: the file is cut short`);
   const bytes = new Uint8Array(buffer.slice(at, at + wanted));
   if (!isLittle && type.BYTES_PER_ELEMENT > 1)
     for (let v = 0; v < bytes.length; v += type.BYTES_PER_ELEMENT)
@@ -61,17 +66,19 @@ const NIFTI_TYPES = {
   768: Uint32Array,
 };
 
+const NIFTI_HEADER_BYTES = 352;
 const NIFTI_UNITS = { 1: 1000, 2: 1, 3: 0.001 }; // mm in a metre, a mm, a micron; others tell none
 const FORMS_MAY_DIFFER_MM = 1; // anywhere in the volume: near a half turn a qform is that coarse
 
 async function readNifti(file) {
   let buffer = await file.arrayBuffer();
-  if (new Uint8Array(buffer, 0, 2).join() === "31,139") buffer = await unpacked(new Blob([buffer]), "gzip");
-  if (buffer.byteLength < 352) throw new Error("no NIfTI file: it is shorter than a header");
+  if (new Uint8Array(buffer.slice(0, 2)).join() === "31,139") buffer = await unpacked(new Blob([buffer]), "gzip");
+  if (buffer.byteLength < NIFTI_HEADER_BYTES)
+    throw new Error(`${buffer.byteLength} bytes; wanted a NIfTI file, whose header has ${NIFTI_HEADER_BYTES}`);
   const header = new DataView(buffer);
   const isLittle = header.getInt32(0, true) === 348;
   if (!isLittle && header.getInt32(0, false) !== 348)
-    throw new Error("no NIfTI-1 file: its header is another");
+    throw new Error("no NIfTI-1 header; wanted one that begins with its length, 348");
   const int16 = (at) => header.getInt16(at, isLittle);
   const float = (at) => header.getFloat32(at, isLittle);
   const dim = Array.from({ length: 8 }, (_, a) => int16(40 + 2 * a));
@@ -80,7 +87,7 @@ async function readNifti(file) {
   const type = NIFTI_TYPES[int16(70)];
   if (!type) throw new Error(`its data type is ${int16(70)}; wanted integers or floats`);
   const shape = [dim[3], dim[2], dim[1]];
-  let voxels = numbers(buffer, Math.max(352, float(108)), type, size(shape), isLittle);
+  let voxels = numbers(buffer, Math.max(NIFTI_HEADER_BYTES, float(108) || 0), type, size(shape), isLittle);
   const [slope, intercept] = [float(112) || 1, float(116) || 0];
   if (slope !== 1 || intercept) voxels = Float32Array.from(voxels, (value) => value * slope + intercept);
   const unit = NIFTI_UNITS[header.getUint8(123) & 7] ?? 1;
@@ -152,7 +159,7 @@ const META_TYPES = {
 
 async function readMeta(file, others) {
   const text = new TextDecoder("latin1").decode(await file.slice(0, 65536).arrayBuffer());
-  const end = /^ElementDataFile\s*=\s*(.*?)\s*?\r?\n/m.exec(text + "\n");
+  const end = /^ElementDataFile\s*=[ \t]*(\S.*?)\s*?\r?\n/m.exec(text + "\n");
   if (!end) throw new Error("no MetaImage header; wanted lines 'Key = value' up to ElementDataFile");
   const fields = fieldsOf(text.slice(0, end.index), "=");
   const list = (names, otherwise) =>
@@ -209,12 +216,12 @@ const NRRD_SPACES = {
 async function readNrrd(file) {
   const text = new TextDecoder("latin1").decode(await file.slice(0, 65536).arrayBuffer());
   const end = /\r?\n\r?\n/.exec(text);
-  if (!text.startsWith("NRRD") || !end) throw new Error("no NRRD file: its header is another");
+  if (!text.startsWith("NRRD") || !end) throw new Error("no NRRD header; wanted 'NRRD', then lines 'key: value' up to an empty one");
   const fields = fieldsOf(text.slice(0, end.index), ":");
   const type = NRRD_TYPES.find(([pattern]) => pattern.test(fields.type))?.[1];
   if (fields.dimension !== "3" || !type || fields["data file"])
     throw new Error("wanted a 3-D volume with its voxels in the same file");
-  const shape = fields.sizes.split(/\s+/).map(Number).reverse();
+  const shape = (fields.sizes ?? "").split(/\s+/).map(Number).reverse();
   const space = NRRD_SPACES[(fields.space ?? "").toLowerCase()];
   const vectors = [...(fields["space directions"] ?? "").matchAll(/\(([^)]*)\)/g)].map(([, one]) =>
     one.split(",").map(Number),
