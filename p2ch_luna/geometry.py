@@ -38,7 +38,8 @@ class ImageGeometry:
     """Where voxel centres lie in the patient, in LPS millimetres.
 
     origin_xyz: (3,) centre of voxel (0, 0, 0).    spacing_xyz: (3,) mm between centres.
-    direction: (3, 3) orthonormal; its columns are the unit steps of col, row, index.
+    direction: (3, 3) orthonormal; its columns are the unit steps of col, row, index. Nine numbers in rows, as
+    SimpleITK has them, are the same. Raises ValueError for other shapes and for what is no such matrix.
     """
 
     origin_xyz: NDArray[np.float64]
@@ -46,6 +47,11 @@ class ImageGeometry:
     direction: NDArray[np.float64]
 
     def __post_init__(self) -> None:
+        for name, shape in (("origin_xyz", (3,)), ("spacing_xyz", (3,)), ("direction", (3, 3))):
+            value = np.asarray(getattr(self, name), float)
+            if value.size != np.prod(shape):
+                raise ValueError(f"{name} has {value.size} numbers; wanted {np.prod(shape)}")
+            object.__setattr__(self, name, value.reshape(shape))
         if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
             raise ValueError(f"direction must be orthonormal, got {self.direction.tolist()}")
         if not (np.isfinite(self.spacing_xyz).all() and (self.spacing_xyz > 0).all()):

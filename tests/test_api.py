@@ -31,8 +31,8 @@ SIGNATURES = {
         "progress: 'Progress | None' = None) -> 'Report'"
     ),
     "p2ch_luna:NoduleDetector.load": (
-        "(segmentation: 'Path | None' = None, classifier: 'Path | None' = None, "
-        "device: 'torch.device | str' = 'cpu', malignancy: 'Path | None' = None, "
+        "(segmentation: 'Path | str | None' = None, classifier: 'Path | str | None' = None, "
+        "device: 'torch.device | str' = 'cpu', malignancy: 'Path | str | None' = None, "
         "runtime: 'Runtime' = 'torch') -> 'NoduleDetector'"
     ),
     "p2ch_luna:NoduleDetector.__call__": (
@@ -40,8 +40,8 @@ SIGNATURES = {
     ),
     "p2ch_luna.geometry:ImageGeometry.to_xyz": "(self, irc: 'ArrayLike') -> 'NDArray[np.float64]'",
     "p2ch_luna.geometry:ImageGeometry.to_irc": "(self, xyz: 'ArrayLike') -> 'NDArray[np.float64]'",
-    "p2ch_luna.io:read_ct": "(path: 'Path', series_uid: 'str | None' = None) -> 'CtVolume'",
-    "p2ch_luna.io:write_ct": "(path: 'Path', ct: 'CtVolume') -> 'None'",
+    "p2ch_luna.io:read_ct": "(path: 'Path | str', series_uid: 'str | None' = None) -> 'CtVolume'",
+    "p2ch_luna.io:write_ct": "(path: 'Path | str', ct: 'CtVolume') -> 'None'",
     "p2ch_luna.inference.detector:Progress.stage": (
         "(self, text: 'str', total: 'float | None' = None) -> 'None'"
     ),

@@ -163,3 +163,16 @@ def test_resample_keeps_integers(ct: CtVolume) -> None:
 def test_resample_averages_noise_where_voxels_grow() -> None:
     noise = np.random.default_rng(0).normal(0, 50, (60, 60, 60)).astype(np.float32)
     assert resample(CtVolume("1.2.3", noise, ImageGeometry.axial()), 3.0).hu.std() < 10
+
+
+def test_the_numbers_of_simpleitk_are_taken_as_they_are() -> None:
+    found = ImageGeometry(
+        (-90.0, -80.0, 5.0), (0.7, 0.8, 1.25), (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
+    )  # type: ignore[arg-type]
+    assert found.direction.tolist() == [[0.8, -0.6, 0.0], [0.6, 0.8, 0.0], [0.0, 0.0, 1.0]]
+    assert found.to_xyz((1, 0, 0)).tolist() == [-90.0, -80.0, 6.25]
+
+
+def test_a_geometry_of_too_few_numbers_is_refused() -> None:
+    with pytest.raises(ValueError, match="spacing_xyz has 2 numbers; wanted 3"):
+        ImageGeometry(np.zeros(3), np.ones(2), np.eye(3))

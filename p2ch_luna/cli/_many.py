@@ -43,7 +43,7 @@ def diagnose_all(
     from p2ch_luna.report.many.run import diagnose_many
 
     with progress() as stages:
-        stages.stage(f"diagnosing {len(scans)} scans", len(scans))
+        stages.stage(f"diagnosing {len(scans)} scan{'s' * (len(scans) != 1)}", len(scans))
 
         def hear(_row: Row, line: str) -> None:
             if not sys.stderr.isatty():

@@ -113,7 +113,8 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     scans = scans_in(scan, output)
     if options["series_uid"]:  # it may be any one's
         return _diagnose_one(load, scan, output, point, options)
-    if len(scans) == 1:
+    is_job = scan.is_dir() and (options["workers"] is not None or options["engine"] != "plain")
+    if len(scans) == 1 and not is_job:  # a part of a large job may hold one scan, and has its summary.csv
         with on_disk(scans[0]) as path:
             return _diagnose_one(load, path, output, point, options)
     return _diagnose_many(load, weights, device, scans, output, options)

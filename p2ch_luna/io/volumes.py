@@ -43,7 +43,7 @@ MOST_NAMED = 5  # files, in an error
 _META_TYPES = {"int16": "MET_SHORT", "float32": "MET_FLOAT", "uint8": "MET_UCHAR"}
 
 
-def read_ct(path: Path, series_uid: str | None = None) -> CtVolume:
+def read_ct(path: Path | str, series_uid: str | None = None) -> CtVolume:
     """Read a .mhd, .mha, NIfTI or NRRD file, a folder of DICOM, or a zip of one of these.
 
     The series uid is the file's name without its suffix, as in LUNA16, or that of the DICOM series.
@@ -52,7 +52,7 @@ def read_ct(path: Path, series_uid: str | None = None) -> CtVolume:
     Slices run along col x row (see `checks.right_handed`), so a scan is the same array in every format.
     Raises LunaError where the path is not there or is no whole, plausible CT of three dimensions.
     """
-    with scan_at(path) as place:
+    with scan_at(Path(path)) as place:
         return read_series(place, series_uid) if place.is_dir() else read_volume(place)[0]
 
 
@@ -116,12 +116,12 @@ def read_grid(path: Path) -> tuple[tuple[int, ...], ImageGeometry]:
         return tuple(reader.GetSize()[::-1]), geometry
 
 
-def write_ct(path: Path, ct: CtVolume) -> None:
+def write_ct(path: Path | str, ct: CtVolume) -> None:
     """Write a CT whole or not at all; a .mhd gets its .raw beside it. Missing parent folders are made.
 
     Raises LunaError where the suffix is not one of `WRITABLE` or the file cannot be written.
     """
-    _write_image(path, ct.hu, ct.geometry)
+    _write_image(Path(path), ct.hu, ct.geometry)
 
 
 def read_mask(path: Path) -> tuple[NDArray[np.bool_], ImageGeometry]:

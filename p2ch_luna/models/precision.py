@@ -15,20 +15,19 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def device_of(name: str) -> torch.device:
-    """The device that auto, cpu, cuda or mps stands for; auto: CUDA if it is there, else the CPU.
+    """The device that auto, cpu, cuda, cuda:1 or mps stands for; auto: CUDA if it is there, else the CPU.
 
     Raises LunaError if it is not there.
     """
-    is_there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
+    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
-        name = "cuda" if is_there["cuda"] else "cpu"
-    if not is_there[name]:
-        there = ", ".join(device for device, is_so in is_there.items() if is_so)
-        raise LunaError(f"--device {name}: torch {torch.__version__} finds none here; there is {there}")
+        name = "cuda" if counts["cuda"] else "cpu"
+    kind, _, number = name.partition(":")
+    if kind not in counts or not (number or "0").isdecimal():
+        raise LunaError(f"device {name}: wanted auto, {', '.join(counts)}, or a numbered one such as cuda:1")
+    if int(number or 0) >= counts[kind]:
+        there = ", ".join(device for device, count in counts.items() if count)
+        raise LunaError(f"device {name}: torch {torch.__version__} finds none here; there is {there}")
     return torch.device(name)
 
 

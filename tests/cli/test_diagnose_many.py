@@ -94,6 +94,18 @@ def test_a_folder_with_one_scan_is_that_scan(luna: Luna, scans: Path, tmp_path: 
     assert "no lungs found" in report["warnings"][-1]
 
 
+@pytest.mark.parametrize(("folder", "code", "error"), [("b", 0, ""), ("broken", 1, "c.mha")])
+def test_with_workers_a_folder_with_one_scan_is_a_job(
+    luna: Luna, scans: Path, tmp_path: Path, folder: str, code: int, error: str
+) -> None:
+    (scans / "broken").mkdir()
+    (scans / "c.mha").rename(scans / "broken" / "c.mha")
+    found, out, _ = luna(scans / folder, "-o", tmp_path / "out", "--workers", 1)
+    assert (found, out.startswith("1 scan: ")) == (code, True)
+    (row,) = rows(tmp_path / "out").values()
+    assert (bool(row["error"]), error in row["error"]) == (bool(error), True)
+
+
 def test_a_folder_with_none_is_told(luna: Luna, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     code, _, err = luna(tmp_path / "empty", "-o", tmp_path / "out")

@@ -109,7 +109,7 @@ def test_a_limit_that_nobody_can_count_with_is_refused(
 @pytest.mark.usefixtures("started")
 def test_a_device_that_is_not_there_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    with pytest.raises(LunaError, match=r"--device cuda: torch .* finds none here"):
+    with pytest.raises(LunaError, match=r"^device cuda: torch .* finds none here"):
         call("--device", "cuda")
 
 

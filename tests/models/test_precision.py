@@ -8,7 +8,7 @@ from torch import nn
 
 from p2ch_luna.errors import LunaError
 from p2ch_luna.models import precision
-from p2ch_luna.models.precision import Precision, autocast, check_precision, on_device
+from p2ch_luna.models.precision import Precision, autocast, check_precision, device_of, on_device
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -58,3 +58,37 @@ def test_the_layout_changes_no_value() -> None:
     model = nn.Conv3d(2, 4, 3)
     before = model.weight.detach().clone()
     assert torch.equal(on_device(model, CPU).weight, before)
+
+
+@pytest.mark.parametrize(
+    ("asked", "gpus", "found"),
+    [
+        ("auto", 0, "cpu"),
+        ("auto", 2, "cuda"),
+        ("cuda:1", 2, "cuda:1"),
+        ("cpu", 2, "cpu"),
+        ("cpu:0", 0, "cpu:0"),
+    ],
+)
+def test_a_name_stands_for_a_device(
+    asked: str, gpus: int, found: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    assert str(device_of(asked)) == found
+
+
+@pytest.mark.parametrize(
+    ("asked", "complaint"),
+    [
+        ("cuda", "device cuda: torch .* finds none here; there is cpu"),
+        ("cuda:1", "device cuda:1: torch .* finds none here; there is cpu"),
+        ("gpu", "device gpu: wanted auto, cpu, cuda, mps, or a numbered one such as cuda:1"),
+        ("cuda:x", "device cuda:x: wanted auto"),
+    ],
+)
+def test_a_device_that_is_not_there_is_told(
+    asked: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    with pytest.raises(LunaError, match=f"^{complaint}"):
+        device_of(asked)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import filterfalse
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,8 @@ def measure(
     shapes: of the input of each bundled network that is measured.    compiled: also as AOTInductor compiles
     it, which takes a minute a network and a C++ compiler.
     """
+    for runtime in filterfalse(_is_installed, OTHERS):
+        stage(f'{runtime} is not installed and left out: pip install "p2ch-luna[{runtime}]"')
     stage("making a phantom")
     chest = phantom()
     for network, shape in shapes.items():
@@ -130,7 +133,7 @@ def _ways(network: str, folder: Path, *, compiled: bool) -> dict[str, Loaded]:
 
     ways = {EAGER: _fast(InFloat32(on_runtime(fresh(), CPU, "torch")))}
     for name, runtime in CHOICES.items():
-        if runtime == "torch" or all(map(find_spec, OTHERS[runtime].packages)):
+        if runtime == "torch" or _is_installed(runtime):
             ways[name] = _fast(on_runtime(fresh(), CPU, runtime, answers=heads))
     answers = Answers(fresh(), heads)
     forms: list[FormatName] = ["torchscript"]
@@ -143,6 +146,10 @@ def _ways(network: str, folder: Path, *, compiled: bool) -> dict[str, Loaded]:
     if compiled and has_torch_export():
         ways["AOTInductor, float32"] = _plain(_compiled(answers, folder / f"{network}-compiled.pt2"))
     return ways
+
+
+def _is_installed(runtime: Runtime) -> bool:
+    return all(map(find_spec, OTHERS[runtime].packages))
 
 
 def _compiled(answers: Answers, path: Path) -> Loaded:

@@ -33,6 +33,14 @@ def test_what_cannot_be_chosen_is_not_named() -> None:
     assert fastest([timing("a", EAGER, 1), timing("a", "onnxruntime", 5)]) == "onnxruntime"
 
 
+def test_a_runtime_that_is_not_installed_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(runtimes, "_is_installed", lambda runtime: runtime != "onnxruntime")
+    list(measure(tmp_path, told.append, shapes={}))
+    assert told[0] == 'onnxruntime is not installed and left out: pip install "p2ch-luna[onnxruntime]"'
+    assert not any("openvino" in line for line in told)
+
+
 @pytest.mark.slow
 def test_crops_are_round_nodules() -> None:
     chest = phantom()
@@ -97,7 +105,7 @@ def test_the_cpu_is_named_where_diagnose_would_take_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(runtimes, "measure", lambda *_, **__: [timing("nodule", "openvino", 12.0)])
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SystemExit):
         main(["bench", "runtime"])
     assert capsys.readouterr().out.endswith("luna diagnose --device cpu --runtime openvino\n")
