@@ -60,7 +60,11 @@ def _tell(check: str, remarks: list[Remark]) -> None:
 
 def _verdict(states: Counter[str]) -> str:
     """What it comes to."""
-    counts = ", ".join(f"{states[name]} {name}" for name in _COLOURS if states[name])
+    counts = ", ".join(
+        f"{states[name]} {name}{'s' * (name != 'ok' and states[name] > 1)}"
+        for name in _COLOURS
+        if states[name]
+    )
     if states["problem"]:
         return click.style(f"luna diagnose will not work here: {counts}", fg="red", bold=True)
     return click.style(f"luna diagnose will work here: {counts}", fg="green", bold=True)

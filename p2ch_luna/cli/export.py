@@ -32,12 +32,12 @@ FORMATS = ("onnx", "openvino", "torch-export", "torchscript")
 def export(model: str, formats: tuple[FormatName, ...], output: Path, *, as_json: bool) -> None:
     """Write MODEL in formats that other programs compute, and compare each file with it.
 
-    MODEL is a .safetensors file, the folder of a run, or one of the words segmentation, nodule and
-    malignancy, the models that come with the package. OUTPUT gets NAME.onnx, NAME.xml and NAME.bin, NAME.pt2
-    or NAME.ts.pt; NAME.json, the model's card; and NAME.export.json: inputs, outputs, sizes, hashes and how
-    far the answers are from torch's. A CT goes in as HU, at 1 mm, in batches of any number, with sides that
-    are multiples of 16 for these networks. A file whose probabilities differ by more than 0.001 or logits by
-    more than 0.01 is refused.
+    MODEL is a .safetensors file with its card (.json, of the same name) beside it, the folder of a run, or
+    one of the words segmentation, nodule and malignancy, the models that come with the package. OUTPUT gets
+    NAME.onnx, NAME.xml and NAME.bin, NAME.pt2 or NAME.ts.pt; NAME.json, the model's card; and
+    NAME.export.json: inputs, outputs, sizes, hashes and how far the answers are from torch's. A CT goes in
+    as HU, at 1 mm, in batches of any number, with sides that are multiples of 16 for these networks. A file
+    whose probabilities differ by more than 0.001 or logits by more than 0.01 is refused.
 
     \b
     luna export segmentation --format onnx -o exported
@@ -61,12 +61,11 @@ def _model(model: str) -> tuple[Path, str]:
     if model in BUNDLED:
         return bundled(model), model
     path = Path(model)
-    if not path.exists():
-        words = ", ".join(BUNDLED)
-        raise LunaError(
-            f"{path}: no such file; wanted a .safetensors file, a run's folder, or one of {words}"
-        )
-    return weights_at(path), path.resolve().stem if path.is_file() else path.resolve().name
+    try:
+        weights = weights_at(path)
+    except LunaError as error:
+        raise LunaError(f"{error}, or one of the words {', '.join(BUNDLED)}") from error
+    return weights, path.resolve().stem if path.is_file() else path.resolve().name
 
 
 def _lines(made: Export) -> list[str]:

@@ -21,6 +21,7 @@ from p2ch_luna.frozen import Frozen
 from p2ch_luna.models.build import build_model
 
 WEIGHTS = Path(__file__).parent.parent / "weights"
+SUFFIX = ".safetensors"
 OF_RUN = (
     "model.safetensors"  # the model in a run's folder; `training.run_dir`, read without torch, has it too
 )
@@ -106,8 +107,10 @@ def bundled(name: str) -> Path:
 
 
 def weights_at(path: Path) -> Path:
-    """The model file itself, or that of a run's folder. Raises LunaError where it is not there."""
+    """The model file itself, or that of a run's folder. Raises LunaError where there is none."""
     if path.is_file():
+        if path.suffix != SUFFIX:
+            raise LunaError(f"{path}: is no model; wanted a {SUFFIX} file with its card, or a run's folder")
         return path
     if not path.exists():
         raise LunaError(f"{path}: no such file; wanted a model (.safetensors) or a run's folder")
@@ -147,7 +150,9 @@ def load_card(weights: Path) -> ModelCard:
     try:
         return ModelCard.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
-        raise LunaError(f"{path}: no such file; wanted the card of {weights.name} beside it") from error
+        raise LunaError(
+            f"{path}: no such file; wanted the model's card there, beside its weights {weights.name}"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the file"

@@ -59,7 +59,27 @@ def test_a_model_that_is_not_there_is_told_with_the_words(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(tmp_path / "none", "--format", "onnx", "-o", tmp_path / "out") == 1
-    assert "none: no such file; wanted a .safetensors file, a run's folder, or" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "none: no such file; wanted a model (.safetensors) or a run's folder, or one of the words" in said
+
+
+def test_a_ct_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scan = tmp_path / "chest.mha"
+    scan.write_bytes(b"NDims = 3\n")
+    assert run(scan, "--format", "onnx", "-o", tmp_path / "out") == 1
+    assert capsys.readouterr().err == (
+        f"luna: error: {scan}: is no model; wanted a .safetensors file with its card, or a run's folder, "
+        "or one of the words segmentation, nodule, malignancy\n"
+    )
+
+
+def test_weights_without_their_card_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copy(bundled("malignancy"), tmp_path / "bare.safetensors")
+    assert run(tmp_path / "bare.safetensors", "--format", "onnx", "-o", tmp_path / "out") == 1
+    assert capsys.readouterr().err == (
+        f"luna: error: {tmp_path / 'bare.json'}: no such file; wanted the model's card there, beside its "
+        "weights bare.safetensors\n"
+    )
 
 
 def test_a_format_must_be_named() -> None:

@@ -69,7 +69,7 @@ def test_one_conversion_answers_as_torch_for_every_size(
 
 
 def test_a_runtime_that_nobody_knows_is_told() -> None:
-    with pytest.raises(LunaError, match="^runtime 'tensorrt': wanted torch, openvino or onnxruntime$"):
+    with pytest.raises(LunaError, match=r"^runtime 'tensorrt': wanted torch, openvino or onnxruntime$"):
         NoduleDetector.load(runtime="tensorrt")  # type: ignore[arg-type]
 
 

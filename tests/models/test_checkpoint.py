@@ -77,7 +77,8 @@ def test_a_model_of_another_kind_is_refused(weights: Path) -> None:
 
 def test_weights_without_a_card_are_refused(weights: Path) -> None:
     card_path(weights).unlink()
-    with pytest.raises(LunaError, match=r"model.json: no such file"):
+    wanted = r"model.json: no such file; wanted the model's card there, beside its weights model.safetensors"
+    with pytest.raises(LunaError, match=wanted):
         load_model(weights)
 
 
@@ -141,6 +142,13 @@ def test_a_model_that_is_not_there_is_told(tmp_path: Path) -> None:
         LunaError, match=r"none: no such file; wanted a model \(.safetensors\) or a run's folder"
     ):
         weights_at(tmp_path / "none")
+
+
+@pytest.mark.parametrize("name", ["chest.mha", "model.json", "last.pt"])
+def test_a_file_that_is_no_model_is_told(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    with pytest.raises(LunaError, match=rf"{name}: is no model; wanted a .safetensors file with its card"):
+        weights_at(tmp_path / name)
 
 
 def test_a_run_without_an_epoch_has_no_model(tmp_path: Path) -> None:

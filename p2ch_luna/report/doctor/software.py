@@ -19,14 +19,22 @@ if TYPE_CHECKING:
     from packaging.requirements import Requirement
 
 PACKAGE = "p2ch-luna"
-ANEW = f"install it anew in a new environment: python -m venv luna && luna/bin/pip install {PACKAGE}"
+# The package is in no index: by its name alone pip finds it only where it is installed, to add an extra.
+ANEW = (
+    "install it anew in a new environment, from where it came: python -m venv luna, then in a clone "
+    "luna/bin/pip install -e . or, with the wheel, luna/bin/pip install WHEEL"
+)
+REPLACE = (
+    "get it again from where the package came: a clone that git checkout -- p2ch_luna/weights has made "
+    "whole (then pip install -e .), or pip install --force-reinstall --no-deps WHEEL"
+)
 SHOWN = ("torch", "numpy", "SimpleITK")  # with a line of their own also where nothing is wrong
 LOADED = ("numpy", "SimpleITK", "torch", "p2ch_luna.report.diagnose")  # the last needs all the others
 PURPOSES = {  # what an extra is for
     "dicom": "findings as DICOM SEG and SR",
-    "openvino": "luna diagnose --runtime openvino",
-    "onnxruntime": "luna diagnose --runtime onnxruntime",
-    "export": "luna export",
+    "openvino": "--runtime openvino, and luna export --format openvino",
+    "onnxruntime": "--runtime onnxruntime, and luna export --format onnx",
+    "export": "luna export --format onnx (onnx, onnxruntime) and --format openvino (openvino)",
     "dist": "luna diagnose --engine ray",
     "serve": "luna serve and luna dicomweb",
 }
@@ -127,7 +135,7 @@ def networks() -> Iterator[Remark]:
             card = load_card(weights)
             card.check(weights, weights.read_bytes())
         except (LunaError, OSError) as error:
-            yield Remark(name, "problem", str(error), ANEW)
+            yield Remark(name, "problem", str(error), REPLACE)
         else:
             yield Remark(name, "ok", f"{card.builder}, whole: SHA-256 {card.weights_sha256[:12]}…")
 

@@ -47,7 +47,8 @@ class ManyDone:
         n_new = len(self.rows) - self.n_before - self.n_failed
         findings = sum(row.findings or 0 for row in self.rows)
         lines = [
-            f"{len(self.rows)} scan{'s' * (len(self.rows) != 1)}: {n_new} diagnosed in {self.seconds:.1f} s, {self.n_before} before, "
+            f"{len(self.rows)} scan{'s' * (len(self.rows) != 1)}: {n_new} diagnosed in {self.seconds:.1f} s, "
+            f"{self.n_before} before, "
             f"{self.n_failed} failed; {findings} findings",
             *filter(None, [failures_text(self.rows)]),
             f"written: {self.output}/{SUMMARY}, detections.csv, seriesuids.csv, and a folder for each scan",

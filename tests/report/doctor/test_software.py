@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tomllib
 from collections.abc import Callable
+from email.message import Message
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,11 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 def needs(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Let the package need these."""
+    """Let the package need these, and have all extras, whenever it was installed here."""
+    there = Message()
+    for extra in software.PURPOSES:
+        there["Provides-Extra"] = extra
+    monkeypatch.setattr(software, "metadata", lambda _: there)
 
     def set_needs(*requirements: str) -> None:
         monkeypatch.setattr(software, "requires", lambda _: list(requirements))
@@ -62,8 +67,14 @@ def test_an_extra_that_is_not_there_says_what_it_is_for(needs: Callable[..., Non
     needs("no-such-package-of-ours>=1; extra == 'openvino'")
     remark = of("openvino", software.extras())
     assert remark.state == "note"
-    assert "luna diagnose --runtime openvino" in remark.found
+    assert remark.found.endswith("needed for --runtime openvino, and luna export --format openvino")
     assert remark.advice == "pip install 'p2ch-luna[openvino]'"
+
+
+def test_which_packages_an_export_needs_is_told_by_format(needs: Callable[..., None]) -> None:
+    needs("no-such-package-of-ours; extra == 'export'")
+    said = "luna export --format onnx (onnx, onnxruntime) and --format openvino (openvino)"
+    assert of("export", software.extras()).found.endswith(f"needed for {said}")
 
 
 def test_an_extra_that_names_another_wants_its_packages(needs: Callable[..., None]) -> None:
@@ -84,6 +95,11 @@ def test_a_library_that_does_not_load_is_a_problem(monkeypatch: pytest.MonkeyPat
     (remark,) = software.libraries()
     assert remark.state == "problem"
     assert "wrong ELF class" in remark.found
+    assert "pip install -e ." in remark.advice
+
+
+def test_the_package_is_sought_in_no_index() -> None:
+    assert all(f"install {software.PACKAGE}" not in advice for advice in (software.ANEW, software.REPLACE))
 
 
 def test_the_bundled_networks_are_whole() -> None:
@@ -97,6 +113,7 @@ def test_a_damaged_network_is_a_problem(weights: Path) -> None:
     remark = of("nodule", software.networks())
     assert remark.state == "problem"
     assert "SHA-256" in remark.found
+    assert "pip install --force-reinstall --no-deps WHEEL" in remark.advice
 
 
 def test_a_network_that_is_not_there_is_a_problem(weights: Path) -> None:
