@@ -38,9 +38,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Make what the page needs.")
     parser.add_argument("--without-ort", action="store_true", help="fetch nothing")
     wanted = parser.parse_args()
+    print(f"exporting {', '.join(OUTPUTS)} to {HERE / 'built'}", flush=True)
     build(HERE / "built", HERE / "vendor")
     if not wanted.without_ort:
         subprocess.run([HERE.parents[1] / "scripts" / "vendor_ort.sh", HERE / "vendor"], check=True)
+    print(f"next: python {HERE / 'serve.py'}")
 
 
 def build(built: Path, vendor: Path) -> None:
