@@ -49,8 +49,8 @@ class ImageGeometry:
     def __post_init__(self) -> None:
         for name, shape in (("origin_xyz", (3,)), ("spacing_xyz", (3,)), ("direction", (3, 3))):
             value = np.asarray(getattr(self, name), float)
-            if value.size != np.prod(shape):
-                raise ValueError(f"{name} has {value.size} numbers; wanted {np.prod(shape)}")
+            if value.shape not in (shape, (np.prod(shape),)):
+                raise ValueError(f"{name} is {value.shape}; wanted {shape}")
             object.__setattr__(self, name, value.reshape(shape))
         if not np.allclose(self.direction.T @ self.direction, np.eye(3), atol=1e-4):
             raise ValueError(f"direction must be orthonormal, got {self.direction.tolist()}")

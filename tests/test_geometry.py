@@ -174,5 +174,5 @@ def test_the_numbers_of_simpleitk_are_taken_as_they_are() -> None:
 
 
 def test_a_geometry_of_too_few_numbers_is_refused() -> None:
-    with pytest.raises(ValueError, match="spacing_xyz has 2 numbers; wanted 3"):
+    with pytest.raises(ValueError, match=r"spacing_xyz is \(2,\); wanted \(3,\)"):
         ImageGeometry(np.zeros(3), np.ones(2), np.eye(3))

@@ -147,7 +147,12 @@ def progress() -> Iterator[Stages]:
         TimeRemainingColumn,
     )
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, TextColumn("to go"), TimeRemainingColumn(), console=Console(stderr=True)) as bars:
         stages = _Bars(bars)
         yield stages

@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 
 def scans_in(path: Path, output: Path) -> list[FoundScan]:
-    """What lies at a path; one with the path itself where there is nothing, or the study of one patient."""
-    from p2ch_luna.io.find_scans import FoundScan, find_scans
+    """What lies at a path. Raises LunaError where that is not there."""
+    from p2ch_luna.io.find_scans import find_scans
 
     if not path.exists():
         raise LunaError(f"{path}: not there; expected a CT file, a folder or a zip")
-    return find_scans(path, besides=output) or [FoundScan(path.name, path)]
+    return find_scans(path, besides=output)
 
 
 def diagnose_all(

@@ -104,7 +104,7 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     luna diagnose study.zip -o out --series 1.2.840.113619.2.55.3
     luna diagnose folder-of-scans -o out --workers 2
     """
-    from p2ch_luna.io.find_scans import on_disk
+    from p2ch_luna.io.find_scans import FoundScan, on_disk
 
     use_threads(options["threads"])
     device = pick_device(options["device"])
@@ -114,6 +114,8 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     if options["series_uid"]:  # it may be any one's
         return _diagnose_one(load, scan, output, point, options)
     is_job = scan.is_dir() and (options["workers"] is not None or options["engine"] != "plain")
+    if not scans:  # reading it says what is wrong
+        scans, is_job = [FoundScan(scan.name, scan)], False
     if len(scans) == 1 and not is_job:  # a part of a large job may hold one scan, and has its summary.csv
         with on_disk(scans[0]) as path:
             return _diagnose_one(load, path, output, point, options)

@@ -24,7 +24,7 @@ from p2ch_luna.inference.regions import Region
 from p2ch_luna.inference.runtime import Runtime, check_runtime, on_runtime
 from p2ch_luna.inference.tiles import plan_tiles, segment
 from p2ch_luna.lungs import Lungs, PreparedCt, find_lungs, prepare
-from p2ch_luna.models.checkpoint import Calibration, ModelCard, bundled, load_model
+from p2ch_luna.models.checkpoint import Calibration, ModelCard, bundled, chosen, load_model
 from p2ch_luna.models.precision import device_of
 
 SEGMENTATION = "segmentation"
@@ -108,8 +108,8 @@ class NoduleDetector:
         """
         device = device_of(str(device))
         check_runtime(runtime, device)
-        first, first_card = load_model(_weights(segmentation, SEGMENTATION), device, "segmentation_unet")
-        second, second_card = _load_classifier(_weights(classifier, "nodule"), device, runtime)
+        first, first_card = load_model(chosen(segmentation, SEGMENTATION), device, "segmentation_unet")
+        second, second_card = _load_classifier(chosen(classifier, "nodule"), device, runtime)
         detector = cls(
             on_runtime(first, device, runtime),
             second,
@@ -117,7 +117,7 @@ class NoduleDetector:
             crop_irc=_crop_irc(second_card),
             models={SEGMENTATION: first_card, CLASSIFIER: second_card},
         )
-        weights = _weights(malignancy, MALIGNANCY)
+        weights = chosen(malignancy, MALIGNANCY)
         if weights == bundled(MALIGNANCY) and not weights.is_file():
             return detector
         third, third_card = _load_malignancy(weights, device, runtime)
@@ -216,10 +216,6 @@ def _told(lungs: Lungs, is_searched: bool) -> list[str]:
         return [lungs.warning]
     reason, _, _ = lungs.warning.partition(";")  # what follows is of those who search without lungs
     return [f"{reason}; nothing was searched"]
-
-
-def _weights(given: Path | str | None, name: str) -> Path:
-    return Path(given) if given else bundled(name)
 
 
 def _load_classifier(weights: Path, device: torch.device, runtime: Runtime) -> tuple[nn.Module, ModelCard]:

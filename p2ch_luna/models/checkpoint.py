@@ -106,10 +106,15 @@ def bundled(name: str) -> Path:
     return WEIGHTS / f"{name}.safetensors"
 
 
+def chosen(path: Path | str | None, name: str) -> Path:
+    """The model at a path, as `weights_at` finds it; None: the bundled one of this name."""
+    return bundled(name) if path is None else weights_at(Path(path))
+
+
 def weights_at(path: Path) -> Path:
     """The model file itself, or that of a run's folder. Raises LunaError where there is none."""
     if path.is_file():
-        if path.suffix != SUFFIX:
+        if path.suffix.lower() != SUFFIX:
             raise LunaError(f"{path}: is no model; wanted a {SUFFIX} file with its card, or a run's folder")
         return path
     if not path.exists():

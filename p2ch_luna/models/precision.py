@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal, TypeVar
 
 import torch
@@ -19,14 +20,16 @@ def device_of(name: str) -> torch.device:
 
     Raises LunaError if it is not there.
     """
-    counts = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}
+    # a driver too old for this torch is counted, and cannot be used
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    counts = {"cpu": 1, "cuda": gpus, "mps": int(torch.backends.mps.is_available())}
     if name == "auto":
         name = "cuda" if counts["cuda"] else "cpu"
-    kind, _, number = name.partition(":")
-    if kind not in counts or not (number or "0").isdecimal():
+    asked = re.fullmatch(r"(?P<kind>cpu|cuda|mps)(:(?P<number>0|[1-9][0-9]*))?", name)
+    if not asked:
         raise LunaError(f"device {name}: wanted auto, {', '.join(counts)}, or a numbered one such as cuda:1")
-    if int(number or 0) >= counts[kind]:
-        there = ", ".join(device for device, count in counts.items() if count)
+    if int(asked["number"] or 0) >= counts[asked["kind"]]:
+        there = ", ".join(["cpu", *(f"cuda:{k}" for k in range(gpus)), *["mps"] * counts["mps"]])
         raise LunaError(f"device {name}: torch {torch.__version__} finds none here; there is {there}")
     return torch.device(name)
 

@@ -63,8 +63,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
 def _unanswered(request: Request, error: HTTPException) -> str | None:
     """Of a request that no route takes."""
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        wanted = (error.headers or {}).get("Allow", "another")
-        return f"{request.method} is not for this address; wanted {wanted}"
+        return f"{request.method} is not for this address; /docs shows what is"
     if error.status_code == HTTPStatus.NOT_FOUND:
         return "there is nothing at this address; /docs shows what there is"
     return None

@@ -164,7 +164,7 @@ def _keep_all(training: Training, folder: Path) -> None:
 
 
 def _evaluation(training: Training) -> Evaluation:
-    """As of a validation of the default config, from a few batches seen over and over."""
+    """As of a validation of the device's config, from a few batches seen over and over."""
     n_batches = Sizes.on(training.world.device).validation_samples // len(training.batch.hu)
     n_seen = 4
     seen = observe_all(

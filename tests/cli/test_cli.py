@@ -146,7 +146,7 @@ def test_auto_picks_a_device_that_is_there() -> None:
 
 
 def test_a_device_that_is_absent_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(LunaError, match=r"^device cuda: .* finds none here; there is cpu"):
         pick_device("cuda")
 

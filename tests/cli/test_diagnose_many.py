@@ -101,14 +101,17 @@ def test_with_workers_a_folder_with_one_scan_is_a_job(
     (scans / "broken").mkdir()
     (scans / "c.mha").rename(scans / "broken" / "c.mha")
     found, out, _ = luna(scans / folder, "-o", tmp_path / "out", "--workers", 1)
-    assert (found, out.startswith("1 scan: ")) == (code, True)
+    assert found == code
+    assert out.startswith("1 scan: ")
     (row,) = rows(tmp_path / "out").values()
-    assert (bool(row["error"]), error in row["error"]) == (bool(error), True)
+    assert bool(row["error"]) is bool(error)
+    assert error in row["error"]
 
 
-def test_a_folder_with_none_is_told(luna: Luna, tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--workers", 1)])
+def test_a_folder_with_none_is_told(luna: Luna, tmp_path: Path, options: tuple[object, ...]) -> None:
     (tmp_path / "empty").mkdir()
-    code, _, err = luna(tmp_path / "empty", "-o", tmp_path / "out")
+    code, _, err = luna(tmp_path / "empty", "-o", tmp_path / "out", *options)
     assert code == 1
     assert "empty" in err.splitlines()[-1]
     assert not (tmp_path / "out").exists()

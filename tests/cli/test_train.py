@@ -161,7 +161,7 @@ def test_a_run_may_be_what_proposes(nodule: Path, tmp_path: Path, fitted: list[d
 def test_a_device_that_is_absent_stops_before_a_folder_is_made(
     smoke: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert code_of("train", smoke, "--runs", tmp_path / "runs", "--device", "cuda") == 1
     assert not (tmp_path / "runs").exists()
 

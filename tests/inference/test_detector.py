@@ -209,10 +209,11 @@ def test_the_model_of_malignancy_is_among_those_told(tmp_path: Path) -> None:
 def bundled_malignancy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the bundled network of malignancy would lie; the other two are those that there are."""
     path = tmp_path / "bundled" / "malignancy.safetensors"
-    monkeypatch.setattr(
-        "p2ch_luna.inference.detector.bundled",
-        lambda name: path if name == "malignancy" else WEIGHTS / f"{name}.safetensors",
-    )
+    for module in ("inference.detector", "models.checkpoint"):
+        monkeypatch.setattr(
+            f"p2ch_luna.{module}.bundled",
+            lambda name: path if name == "malignancy" else WEIGHTS / f"{name}.safetensors",
+        )
     return path
 
 

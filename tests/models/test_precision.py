@@ -74,14 +74,15 @@ def test_a_name_stands_for_a_device(
     asked: str, gpus: int, found: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpus > 0)
     assert str(device_of(asked)) == found
 
 
 @pytest.mark.parametrize(
     ("asked", "complaint"),
     [
-        ("cuda", "device cuda: torch .* finds none here; there is cpu"),
-        ("cuda:1", "device cuda:1: torch .* finds none here; there is cpu"),
+        ("cuda:1", "device cuda:1: torch .* finds none here; there is cpu, cuda:0$"),
+        ("cuda:", "device cuda:: wanted auto"),
         ("gpu", "device gpu: wanted auto, cpu, cuda, mps, or a numbered one such as cuda:1"),
         ("cuda:x", "device cuda:x: wanted auto"),
     ],
@@ -89,6 +90,15 @@ def test_a_name_stands_for_a_device(
 def test_a_device_that_is_not_there_is_told(
     asked: str, complaint: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     with pytest.raises(LunaError, match=f"^{complaint}"):
         device_of(asked)
+
+
+def test_a_gpu_whose_driver_is_too_old_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert device_of("auto") == CPU
+    with pytest.raises(LunaError, match=r"^device cuda: torch .* finds none here; there is cpu$"):
+        device_of("cuda")

@@ -48,7 +48,7 @@ def test_every_error_is_one_line_of_json(client: httpx.Client, method: str, path
     ("method", "path", "told"),
     [
         ("GET", "/nothing", "there is nothing at this address; /docs shows what there is"),
-        ("PUT", "/api/scans", "PUT is not for this address; wanted POST"),
+        ("PUT", "/api/scans", "PUT is not for this address; /docs shows what is"),
     ],
 )
 def test_an_address_that_is_not_there_says_where_to_look(

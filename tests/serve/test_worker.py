@@ -74,6 +74,7 @@ def test_the_device_auto_is_found_by_the_worker(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool, device: str
 ) -> None:
     loaded = []
+    monkeypatch.setattr("torch.cuda.is_available", lambda: is_there)
     monkeypatch.setattr("torch.cuda.device_count", lambda: int(is_there))
     monkeypatch.setattr(NoduleDetector, "load", lambda **given: loaded.append(given))
     attempt.load(WorkerSettings(tmp_path / "serve", "auto"))
@@ -81,7 +82,7 @@ def test_the_device_auto_is_found_by_the_worker(
 
 
 def test_a_device_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(LunaError, match=r"^device cuda: torch .* finds none here"):
         attempt.load(WorkerSettings(tmp_path / "serve", "cuda"))
 

@@ -105,6 +105,7 @@ def test_the_cpu_is_named_where_diagnose_would_take_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(runtimes, "measure", lambda *_, **__: [timing("nodule", "openvino", 12.0)])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(SystemExit):
         main(["bench", "runtime"])
