@@ -2,7 +2,8 @@
 # Do training and diagnosis run on the GPU here, and how fast? The tests marked gpu, then a short timed
 # training and a few diagnoses, by the GPU and by the CPU.
 #   scripts/gpu_check.sh [STEPS]
-# Prints samples a second, memory and utilisation, and the seconds of a diagnosis; needs no data. Without a GPU it says so and exits with 0.
+# Prints samples a second, memory and utilisation, and the seconds of a diagnosis; needs no data. Without a GPU
+# it says so and exits with 0.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2ch_luna.cli._common import echo_json, json_option
-from p2ch_luna.errors import LunaError
+from p2ch_luna.cli._models import BUNDLED, model_at
 
 if TYPE_CHECKING:
     from p2ch_luna.models.checkpoint import ModelCard
-
-BUNDLED = ("segmentation", "nodule", "malignancy")
 
 
 @click.command()
@@ -63,7 +61,7 @@ def card(
     from p2ch_luna.report.card.sections import sections
     from p2ch_luna.report.card.text import as_markdown, as_text
 
-    weights = _weights(model)
+    weights = model_at(model)
     found = _checked(weights)
     if files or failures:
         found = _added(found, weights, files, failures)
@@ -75,19 +73,6 @@ def card(
         click.echo(as_markdown(title, sections(found, weights, patients=patients)), nl=False)
     else:
         click.echo(as_text(title, sections(found, weights, patients=patients)))
-
-
-def _weights(model: str) -> Path:
-    """The file that the argument stands for."""
-    from p2ch_luna.models.checkpoint import bundled, weights_at
-
-    path = bundled(model) if model in BUNDLED else Path(model)
-    if not path.exists():
-        words = ", ".join(BUNDLED)
-        raise LunaError(
-            f"{path}: no such file; wanted a .safetensors file, a run's folder, or one of {words}"
-        )
-    return weights_at(path)
 
 
 def _checked(weights: Path) -> ModelCard:

@@ -114,12 +114,13 @@ def diagnose(scan: Path, output: Path, **options: Unpack[_Options]) -> int:
     if options["series_uid"]:  # it may be any one's
         return _diagnose_one(load, scan, output, point, options)
     is_job = scan.is_dir() and (options["workers"] is not None or options["engine"] != "plain")
-    if not scans:  # reading it says what is wrong
-        scans, is_job = [FoundScan(scan.name, scan)], False
-    if len(scans) == 1 and not is_job:  # a part of a large job may hold one scan, and has its summary.csv
-        with on_disk(scans[0]) as path:
-            return _diagnose_one(load, path, output, point, options)
-    return _diagnose_many(load, weights, device, scans, output, options)
+    if len(scans) > 1 or (
+        scans and is_job
+    ):  # a part of a large job may hold one scan, and has its summary.csv
+        return _diagnose_many(load, weights, device, scans, output, options)
+    one = scans[0] if scans else FoundScan(scan.name, scan)  # where there is none, reading it says why
+    with on_disk(one) as path:
+        return _diagnose_one(load, path, output, point, options)
 
 
 def _networks(

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from p2ch_luna.cli._common import echo_json, json_option, output_option, progress
-from p2ch_luna.errors import LunaError
+from p2ch_luna.cli._models import BUNDLED, model_at
 
 if TYPE_CHECKING:
     from p2ch_luna.export.schema import Export, FormatName
 
-BUNDLED = ("segmentation", "nodule", "malignancy")
 FORMATS = ("onnx", "openvino", "torch-export", "torchscript")
 
 
@@ -43,7 +42,7 @@ def export(model: str, formats: tuple[FormatName, ...], output: Path, *, as_json
     luna export segmentation --format onnx -o exported
     luna export runs/nodule-20260101-120000 --format openvino --format torchscript -o exported
     """
-    weights, name = _model(model)
+    weights, name = model_at(model), _name(model)
     from p2ch_luna.export.run import export_model, sidecar
 
     with progress() as stages:
@@ -54,18 +53,10 @@ def export(model: str, formats: tuple[FormatName, ...], output: Path, *, as_json
         click.echo("\n".join([*_lines(made), f"{output / sidecar(name)} tells all of them"]))
 
 
-def _model(model: str) -> tuple[Path, str]:
-    """The file that the argument stands for, and what its exported files are called."""
-    from p2ch_luna.models.checkpoint import bundled, weights_at
-
-    if model in BUNDLED:
-        return bundled(model), model
-    path = Path(model)
-    try:
-        weights = weights_at(path)
-    except LunaError as error:
-        raise LunaError(f"{error}, or one of the words {', '.join(BUNDLED)}") from error
-    return weights, path.resolve().stem if path.is_file() else path.resolve().name
+def _name(model: str) -> str:
+    """What its exported files are called: as the bundled network, the file, or the folder of the run."""
+    path = Path(model).resolve()
+    return model if model in BUNDLED else path.stem if path.is_file() else path.name
 
 
 def _lines(made: Export) -> list[str]:

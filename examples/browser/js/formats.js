@@ -12,7 +12,8 @@ const READERS = [
 ];
 
 // A CT as makeCt gives it, with `warnings` of what was read.
-// files: File objects.    k: the constants of checks.py and opened.py. Throws an Error that tells a user what is wrong.
+// files: File objects.    k: the constants of checks.py and opened.py.
+// Throws an Error that tells a user what is wrong.
 export async function readCt(files, k) {
   const shown = files.filter((file) => !file.name.startsWith("."));
   for (const [pattern, read] of READERS) {
@@ -72,7 +73,8 @@ const FORMS_MAY_DIFFER_MM = 1; // anywhere in the volume: near a half turn a qfo
 
 async function readNifti(file) {
   let buffer = await file.arrayBuffer();
-  if (new Uint8Array(buffer.slice(0, 2)).join() === "31,139") buffer = await unpacked(new Blob([buffer]), "gzip");
+  if (new Uint8Array(buffer.slice(0, 2)).join() === "31,139")
+    buffer = await unpacked(new Blob([buffer]), "gzip");
   if (buffer.byteLength < NIFTI_HEADER_BYTES)
     throw new Error(`${buffer.byteLength} bytes; wanted a NIfTI file, whose header has ${NIFTI_HEADER_BYTES}`);
   const header = new DataView(buffer);
@@ -216,7 +218,8 @@ const NRRD_SPACES = {
 async function readNrrd(file) {
   const text = new TextDecoder("latin1").decode(await file.slice(0, 65536).arrayBuffer());
   const end = /\r?\n\r?\n/.exec(text);
-  if (!text.startsWith("NRRD") || !end) throw new Error("no NRRD header; wanted 'NRRD', then lines 'key: value' up to an empty one");
+  if (!text.startsWith("NRRD") || !end)
+    throw new Error("no NRRD header; wanted 'NRRD', then lines 'key: value' up to an empty one");
   const fields = fieldsOf(text.slice(0, end.index), ":");
   const type = NRRD_TYPES.find(([pattern]) => pattern.test(fields.type))?.[1];
   if (fields.dimension !== "3" || !type || fields["data file"])
